@@ -1,0 +1,1 @@
+//! meshtrace: a sidecar that traces MCP agents.
