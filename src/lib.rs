@@ -1,1 +1,16 @@
 //! meshtrace: a sidecar that traces MCP agents.
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod export;
+pub mod mcp;
+pub mod metrics;
+pub mod net;
+pub mod proxy;
+pub mod run;
+pub mod store;
+pub mod trace;
+pub mod w3c;
+
+pub use run::run;

@@ -1,0 +1,175 @@
+//! The admin port: is the process alive, is it ready, what does it count.
+//!
+//! `/live`, `/ready` and `/metrics` answer everybody who can connect, because
+//! the kubelet and the scraper come from elsewhere. Everything else answers
+//! loopback peers only. HTTP/1.1, one request for each connection.
+
+mod exposition;
+mod readiness;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+pub use self::readiness::{Readiness, State};
+pub use self::wait::{NotReady, wait};
+
+/// The most connections at once. One more closes the oldest, so that idle
+/// ones can never keep a probe out.
+pub const MAX_CONNECTIONS: usize = 64;
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// From accepting a connection to the end of the request head.
+    head: Duration,
+    /// From accepting a connection to the end of the answer.
+    connection: Duration,
+}
+
+const TIMES: Times =
+    Times { head: Duration::from_secs(5), connection: Duration::from_secs(10) };
+
+/// The most bytes of a request head; the smallest that hyper allows.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// The most header fields of a request.
+const MAX_HEADERS: usize = 64;
+
+/// How long accepting rests after it failed, for want of descriptors usually.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const PATHS: &str = "/live /ready /metrics";
+
+/// What the admin port answers from. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// What `/ready` says.
+    pub readiness: Readiness,
+    /// What `/metrics` encodes.
+    pub registry: Arc<Registry>,
+    /// Counts connections that were closed because there were too many.
+    pub closed: Counter,
+}
+
+impl Admin {
+    /// Serves the listener until the future is dropped; the connections that
+    /// are open then close with it.
+    pub async fn serve(self, listener: TcpListener) -> Infallible {
+        self.serve_within(TIMES, listener).await
+    }
+
+    async fn serve_within(self, times: Times, listener: TcpListener) -> Infallible {
+        let mut tasks = JoinSet::new();
+        let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "the admin port could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            while tasks.try_join_next().is_some() {}
+            open.retain(|task| !task.is_finished());
+            if open.len() >= MAX_CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+                self.closed.inc();
+            }
+            open.push_back(tasks.spawn(self.clone().connection(times, stream, peer)));
+        }
+    }
+
+    async fn connection(self, times: Times, stream: TcpStream, peer: SocketAddr) {
+        let ip = peer.ip();
+        let service = service_fn(|request| {
+            let response = self.answer(ip, &request);
+            async { Ok::<_, Infallible>(response) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(times.head)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        // What goes wrong here is the peer's affair: it left, was slow or did
+        // not speak HTTP.
+        let _ = tokio::time::timeout(times.connection, connection).await;
+    }
+
+    /// The answer to one request; its body is never read.
+    fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let known = PATHS.split(' ').any(|known| known == path);
+        if !known && !peer.to_canonical().is_loopback() {
+            return text(StatusCode::FORBIDDEN, "this answers loopback peers only\n");
+        }
+        if !known {
+            return text(StatusCode::NOT_FOUND, format!("not here; there are {PATHS}\n"));
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            "/ready" => self.ready(),
+            "/metrics" => self.metrics(request),
+            _ => text(StatusCode::OK, "live\n"),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        match self.readiness.state() {
+            State::Ready => text(StatusCode::OK, "ready\n"),
+            State::Starting => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting, not every listener is bound\n")
+            }
+            State::Draining => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining before the process ends\n")
+            }
+        }
+    }
+
+    fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let accept = request.headers().get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+        match exposition::encode(&self.registry, accept) {
+            Ok((format, body)) => {
+                let mut response = text(StatusCode::OK, body);
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));
+                response
+            }
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be encoded\n"),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}

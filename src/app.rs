@@ -1,0 +1,289 @@
+//! Wires a sidecar together: sockets first, then the worker threads, then the
+//! thread that exports spans and answers on the admin port.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use tokio::sync::watch;
+
+use crate::admin::{Admin, Readiness};
+use crate::config::Config;
+use crate::export::{self, Exporter, Task, TlsError};
+use crate::metrics::Metrics;
+use crate::net::listen;
+use crate::net::registry::Registry;
+use crate::proxy::accept;
+use crate::proxy::route::Route;
+use crate::proxy::worker::{Settings, Tracer, Worker};
+use crate::trace::ids::Ids;
+use crate::trace::links::{Method, ServerSpans};
+use crate::trace::sampler::Sampler;
+
+/// Requests in flight that can be remembered as parents, and as many that have ended.
+const SERVER_SPANS: usize = 65_536;
+
+/// How long the last spans may take to leave when the sidecar stops.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Why a sidecar could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({flag}): {error}{hint}", hint = hint(.error, .flag))]
+    Bind {
+        /// The flag that named the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The application is the listener itself.
+    #[error("--inbound {0} leads to itself: the application has to listen on another port")]
+    Loop(SocketAddr),
+    /// A TLS file of the exporter cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A thread or its event loop could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+fn hint(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("; give {flag} another port, or stop what listens there"),
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A sidecar that serves. Dropping it stops it without care; see [`Sidecar::stop`].
+#[derive(Debug)]
+pub struct Sidecar {
+    /// Where the inbound listeners are, in the order of the configuration.
+    pub inbound: Vec<SocketAddr>,
+    /// Where the outbound listeners are, in the order of the configuration.
+    pub outbound: Vec<SocketAddr>,
+    /// Where the admin port is, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// The counters of this sidecar.
+    pub metrics: Metrics,
+    phase: watch::Sender<Phase>,
+    workers: Vec<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+    Flushing,
+}
+
+/// Binds every listener and starts every thread.
+///
+/// # Errors
+/// The first thing that cannot be had. Nothing is left running then.
+pub fn start(config: &Config) -> Result<Sidecar, StartError> {
+    let bound = bind(config)?;
+    let mut registry = MetricsRegistry::default();
+    let metrics = Metrics::register(&mut registry, Method::ALL.map(Method::as_str));
+    let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
+    let closed = Counter::default();
+    let readiness = Readiness::new();
+    let admin = Admin { readiness: readiness.clone(), registry: Arc::new(registry), closed };
+    let (phase, phases) = watch::channel(Phase::Serving);
+
+    let mut sidecar = Sidecar {
+        inbound: bound.addresses(|route| !route.is_outbound()),
+        outbound: bound.addresses(Route::is_outbound),
+        admin: bound.admin.as_ref().and_then(|listener| listener.local_addr().ok()),
+        metrics: metrics.clone(),
+        phase,
+        workers: Vec::new(),
+        control: None,
+    };
+    let settings = Arc::new(settings(config, &sidecar, &exporter));
+    let tracer = Arc::new(Tracer {
+        sampler: Sampler::new(&config.sampler),
+        ids: Ids::new(),
+        server_spans: ServerSpans::new(SERVER_SPANS),
+    });
+    let open = Arc::new(AtomicUsize::new(0));
+    for index in 0..config.workers {
+        let worker = Worker {
+            settings: Arc::clone(&settings),
+            tracer: Arc::clone(&tracer),
+            recorder: exporter.worker(),
+            registry: Arc::new(Registry::new(Arc::clone(&open), config.limits.max_connections)),
+            metrics: metrics.clone(),
+        };
+        let listeners = bound.of_worker(index)?;
+        let run = work(Arc::new(worker), listeners, phases.clone());
+        sidecar.workers.push(thread(format!("worker-{index}"), run)?);
+    }
+    let control = control(bound.admin, admin, exporter, task, phases);
+    sidecar.control = Some(thread("control".to_owned(), control)?);
+    readiness.set_ready();
+    Ok(sidecar)
+}
+
+impl Sidecar {
+    /// Stops accepting, lets what is in flight finish within the drain
+    /// timeout, sends the last spans, and returns when all is done.
+    pub fn stop(mut self) {
+        let _ = self.phase.send(Phase::Draining);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so; the others still drain.
+            let _ = worker.join();
+        }
+        let _ = self.phase.send(Phase::Flushing);
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+    }
+}
+
+struct Bound {
+    listeners: Vec<(Arc<Route>, Vec<TcpListener>)>,
+    admin: Option<TcpListener>,
+}
+
+fn bind(config: &Config) -> Result<Bound, StartError> {
+    let count = config.workers;
+    let mut listeners = Vec::new();
+    for inbound in &config.inbound {
+        let sockets = bind_one("--inbound", inbound.listen, count)?;
+        let at = sockets.first().and_then(|s| s.local_addr().ok()).unwrap_or(inbound.listen);
+        if inbound.app.ip().is_some_and(|ip| at.port() == inbound.app.port && (at.ip() == ip || (at.ip().is_unspecified() && ip.is_loopback()))) {
+            return Err(StartError::Loop(at));
+        }
+        listeners.push((Arc::new(Route::Inbound(inbound.app.clone())), sockets));
+    }
+    for outbound in &config.outbound {
+        let sockets = bind_one("--outbound", outbound.listen, count)?;
+        let route = outbound.target.clone().map_or(Route::Forward, Route::Base);
+        listeners.push((Arc::new(route), sockets));
+    }
+    let admin = match config.admin {
+        Some(address) => bind_one("--admin", address, 1)?.pop(),
+        None => None,
+    };
+    Ok(Bound { listeners, admin })
+}
+
+fn bind_one(flag: &'static str, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, StartError> {
+    listen::bind_dual(address, count).map_err(|error| StartError::Bind { flag, address, error })
+}
+
+impl Bound {
+    fn addresses(&self, wanted: impl Fn(&Route) -> bool) -> Vec<SocketAddr> {
+        let wanted = self.listeners.iter().filter(|(route, _)| wanted(route));
+        wanted.filter_map(|(_, sockets)| sockets.first()?.local_addr().ok()).collect()
+    }
+
+    fn of_worker(&self, index: usize) -> Result<Vec<(Arc<Route>, TcpListener)>, StartError> {
+        let sockets = self.listeners.iter().filter_map(|(route, sockets)| Some((route, sockets.get(index)?)));
+        let cloned = sockets.map(|(route, socket)| Ok((Arc::clone(route), socket.try_clone()?)));
+        cloned.collect::<io::Result<_>>().map_err(StartError::Thread)
+    }
+}
+
+fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings {
+    let forward = config.outbound.iter().zip(&sidecar.outbound);
+    Settings {
+        limits: config.limits.clone(),
+        propagation: config.propagation.clone(),
+        spans: config.spans.clone(),
+        span_limits: config.export.span_limits,
+        disabled: config.sdk_disabled || !exporter.is_enabled(),
+        listening: forward.filter(|(o, _)| o.target.is_none()).map(|(_, at)| *at).collect(),
+    }
+}
+
+fn thread(
+    name: String,
+    run: impl Future<Output = ()> + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)?;
+    let thread = std::thread::Builder::new().name(name);
+    thread.spawn(move || runtime.block_on(run)).map_err(StartError::Thread)
+}
+
+/// One worker: accepts on its sockets, and looks after its connections.
+async fn work(
+    worker: Arc<Worker>,
+    listeners: Vec<(Arc<Route>, TcpListener)>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let mut accepting = tokio::task::JoinSet::new();
+    for (route, listener) in listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(accepting.spawn(accept::run(listener, route, Arc::clone(&worker)))),
+            Err(error) => tracing::error!(%error, "cannot watch a listening socket"),
+        }
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    while *phases.borrow() == Phase::Serving {
+        tokio::select! {
+            _ = ticks.tick() => worker.registry.tick(),
+            changed = phases.changed() => if changed.is_err() { break },
+        }
+    }
+    accepting.shutdown().await;
+    worker.registry.drain();
+    let deadline = Instant::now() + worker.limits().drain_timeout;
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    while worker.registry.len() > 0 && Instant::now() < deadline {
+        looks.tick().await;
+        worker.registry.tick();
+    }
+    let left = worker.registry.len();
+    if left > 0 {
+        tracing::warn!(connections = left, "closed connections that were still busy");
+    }
+    // Dropping the runtime now drops the connections, whose spans end with them.
+}
+
+/// The thread beside the request path: exports, and answers the operator.
+async fn control(
+    listener: Option<TcpListener>,
+    admin: Admin,
+    exporter: Exporter,
+    task: Option<Task>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let readiness = admin.readiness.clone();
+    let export = task.map(|task| tokio::spawn(task.run()));
+    if let Some(listener) = listener {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(tokio::spawn(admin.serve(listener))),
+            Err(error) => tracing::error!(%error, "cannot watch the admin socket"),
+        }
+    }
+    while *phases.borrow() != Phase::Flushing {
+        if *phases.borrow() == Phase::Draining {
+            readiness.set_draining();
+        }
+        if phases.changed().await.is_err() {
+            break;
+        }
+    }
+    let lost = exporter.shutdown(FLUSH).await;
+    if lost > 0 {
+        tracing::warn!(spans = lost, "the last spans could not be sent in time");
+    }
+    if let Some(export) = export {
+        let _ = export.await;
+    }
+}

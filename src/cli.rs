@@ -1,0 +1,191 @@
+//! The command line: what can be typed, what it means, and the help.
+//!
+//! Parsing ends in an [`Action`]; carrying it out belongs to `app`. A wrong
+//! command line or configuration is exit code 2, success is 0 and anything
+//! else is 1.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Environment, Flags};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Action {
+    /// Run the sidecar.
+    Proxy(Box<Config>),
+    /// Run the demonstration.
+    Demo,
+    /// Wait until a sidecar is ready.
+    Wait {
+        /// Its admin address, which can be connected to.
+        admin: SocketAddr,
+        /// How long to wait.
+        timeout: Duration,
+    },
+}
+
+/// A command line that leads to no action.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help or version was asked for, or the usage was wrong; clap has the
+    /// text, the stream and the exit code.
+    Usage(clap::Error),
+    /// The configuration cannot be used.
+    Config(config::error::Error),
+}
+
+impl Stop {
+    /// Writes the text where it belongs, help to stdout and complaints to
+    /// stderr, and returns the exit code.
+    pub fn report(&self) -> u8 {
+        match self {
+            Stop::Usage(error) => {
+                // A reader that closed the pipe early has seen enough.
+                let _ = error.print();
+                u8::try_from(error.exit_code()).unwrap_or(2)
+            }
+            Stop::Config(error) => {
+                eprintln!("meshtrace: {error}");
+                2
+            }
+        }
+    }
+}
+
+/// Turns arguments, the program's name first, and environment into an action.
+///
+/// # Errors
+/// [`Stop`], also where help or version was asked for.
+pub fn parse<I, T>(args: I, env: Environment<'_>) -> Result<Action, Stop>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    match Cli::try_parse_from(args).map_err(Stop::Usage)?.command {
+        Command::Proxy(args) => {
+            let config = Config::load(&args.flags(), env).map_err(Stop::Config)?;
+            Ok(Action::Proxy(Box::new(config)))
+        }
+        Command::Demo => Ok(Action::Demo),
+        Command::Wait(args) => args.action(env).map_err(Stop::Config),
+    }
+}
+
+/// Traces the MCP and HTTP traffic of an agent without changing the agent.
+///
+/// Exit codes: 0 success, 2 wrong usage or configuration, 1 anything else.
+#[derive(Debug, Parser)]
+#[command(name = "meshtrace", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Proxy(ProxyArgs),
+    /// Show it: two small agents, a sidecar each and a collector, in one process.
+    ///
+    /// Sends a few calls through the sidecars, prints the traces that arrive as trees, then prints
+    /// a request to try by hand and serves until Ctrl-C. Everything listens on free loopback ports.
+    Demo,
+    Wait(WaitArgs),
+}
+
+/// Run the sidecar.
+///
+/// Stands in front of an agent (inbound) and behind it (outbound), passes everything on and sends a
+/// span for each request to an OpenTelemetry collector. SIGTERM and Ctrl-C drain and stop it.
+///
+/// A flag beats its variable, a variable beats the configuration file, the file beats the default.
+#[derive(Debug, Args)]
+#[command(after_long_help = ENVIRONMENT)]
+struct ProxyArgs {
+    /// Accept on LISTEN what is meant for the agent, and forward it to APP.
+    ///
+    /// For example 0.0.0.0:8000=127.0.0.1:8080. May be repeated.
+    /// [env: MESHTRACE_INBOUND, with commas between several] [default: none]
+    #[arg(long, value_name = "LISTEN=APP")]
+    inbound: Vec<String>,
+
+    /// Accept on LISTEN what the agent sends, and forward it.
+    ///
+    /// LISTEN alone, such as 127.0.0.1:8001, is a forward proxy for clients with HTTP_PROXY set; it
+    /// takes CONNECT too, and requests that are routed by their Host. LISTEN=http://TARGET sends
+    /// everything to one base URL. May be repeated.
+    /// [env: MESHTRACE_OUTBOUND, with commas between several] [default: none]
+    #[arg(long, value_name = "LISTEN[=http://TARGET]")]
+    outbound: Vec<String>,
+
+    /// Serve /live, /ready and /metrics on LISTEN, or nowhere: off.
+    ///
+    /// Everything else there answers loopback peers only.
+    /// [env: MESHTRACE_ADMIN] [default: [::]:14020]
+    #[arg(long, value_name = "LISTEN")]
+    admin: Option<String>,
+
+    /// Read the configuration file (YAML): spans, propagation, limits.
+    ///
+    /// [env: MESHTRACE_CONFIG] [default: none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Worker threads, each with its own sockets and event loop, 1 to 64.
+    ///
+    /// [env: MESHTRACE_WORKERS] [default: the CPUs that are granted, at most 4]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+}
+
+const ENVIRONMENT: &str = "\
+OpenTelemetry variables (the specification says what they mean):
+  OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES  who the spans are from
+  OTEL_EXPORTER_OTLP_ENDPOINT and the rest of OTEL_EXPORTER_OTLP_*
+                                               where they go [default: http://localhost:4318]
+  OTEL_TRACES_EXPORTER                         otlp, console or none [default: otlp]
+  OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG which traces are recorded
+                                               [default: parentbased_always_on]
+  OTEL_PROPAGATORS                             tracecontext, baggage, b3, b3multi, or none
+                                               [default: tracecontext,baggage]
+  OTEL_BSP_*                                   the queue and the batches
+  OTEL_LOG_LEVEL                               off, error, warn, info, debug or trace
+                                               [default: info]
+  OTEL_SDK_DISABLED                            true: no spans, context still passes
+Refused: OTEL_CONFIG_FILE, the jaeger, ottrace and xray propagators, the zipkin exporter.";
+
+impl ProxyArgs {
+    fn flags(self) -> Flags {
+        let ProxyArgs { inbound, outbound, admin, config, workers } = self;
+        Flags { inbound, outbound, admin, config, workers }
+    }
+}
+
+/// Wait until a sidecar is ready.
+///
+/// Asks /ready again and again, and returns 0 once it says so, or 1 with the last answer when the
+/// time is over. Good in front of an agent's command line, for start order.
+#[derive(Debug, Args)]
+struct WaitArgs {
+    /// The admin address of the sidecar.
+    ///
+    /// [env: MESHTRACE_ADMIN] [default: 127.0.0.1:14020]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+
+    /// How long to wait, such as 500ms, 30s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    timeout: String,
+}
+
+impl WaitArgs {
+    fn action(&self, env: Environment<'_>) -> Result<Action, config::error::Error> {
+        let admin = config::admin_to_ask(self.admin.as_deref(), env)?;
+        let timeout = config::flag_duration("--timeout", &self.timeout)?;
+        Ok(Action::Wait { admin, timeout })
+    }
+}

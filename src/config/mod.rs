@@ -1,0 +1,185 @@
+//! Reads flags, environment and file once, at start, into the plain settings
+//! of each part. A flag beats a variable, a variable beats the file, the file
+//! beats the default.
+//!
+//! Only this room knows the names of variables and file keys. It is handed the
+//! environment as a function, so nothing below `main` asks the process for it.
+
+pub mod error;
+
+pub(crate) mod env;
+pub(crate) mod file;
+mod file_shape;
+pub(crate) mod listeners;
+mod summary;
+pub(crate) mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tracing::level_filters::LevelFilter;
+
+use self::error::{Error, Origin};
+use self::file::Settings;
+use self::listeners::Listeners;
+use crate::export::config::ExportConfig;
+use crate::export::resource::{self, Resource};
+use crate::proxy::settings::{Inbound, Limits, Outbound, Propagation, SpanRules};
+use crate::trace::ids::Ids;
+use crate::trace::sampler_config::SamplerConfig;
+
+pub use self::file::MAX_FILE_BYTES;
+pub use self::listeners::DEFAULT_ADMIN;
+
+/// Looks a variable up; `None` where it is not set.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The most worker threads by default, and the most that can be asked for.
+const WORKERS: (usize, usize) = (4, 64);
+
+/// The values of the flags of `meshtrace proxy`, as they were typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--inbound LISTEN=APP`, any number of times.
+    pub inbound: Vec<String>,
+    /// `--outbound LISTEN[=http://TARGET]`, any number of times.
+    pub outbound: Vec<String>,
+    /// `--admin LISTEN` or `--admin off`.
+    pub admin: Option<String>,
+    /// `--config FILE`.
+    pub config: Option<PathBuf>,
+    /// `--workers N`.
+    pub workers: Option<String>,
+}
+
+/// Everything that `meshtrace proxy` was told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners towards the local application; with `outbound`, at least one.
+    pub inbound: Vec<Inbound>,
+    /// Listeners for what the local application sends.
+    pub outbound: Vec<Outbound>,
+    /// Where health and metrics are served, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// Worker threads, each with its own sockets and event loop; at least 1.
+    pub workers: usize,
+    /// The bounds of the data path.
+    pub limits: Limits,
+    /// How context is read and written.
+    pub propagation: Propagation,
+    /// Which exchanges get a span.
+    pub spans: SpanRules,
+    /// Which traces are recorded.
+    pub sampler: SamplerConfig,
+    /// `OTEL_SDK_DISABLED`: no spans at all, while context still passes.
+    pub sdk_disabled: bool,
+    /// How much we say on stderr.
+    pub log_level: LevelFilter,
+    /// Where spans are sent.
+    pub export: ExportConfig,
+    /// Who the spans are from.
+    pub resource: Resource,
+    /// What was ignored and why, one line each, to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Assembles the configuration and reads the file that it names, if any.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, in one line that says where it
+    /// stands and what is allowed. Values of `OTEL_*` variables that are not
+    /// understood are not errors: they end up in `warnings`.
+    pub fn load(flags: &Flags, env: Environment<'_>) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        env::refuse_unsupported(env)?;
+        let Listeners { inbound, outbound, admin } = listeners::load(flags, env)?;
+        let workers = workers(flags, env)?;
+        let (export, resource) = telemetry(env, &mut warnings)?;
+        let Settings { spans, mut propagation, limits } = match file_path(flags, env) {
+            Some(path) => file::parse(&path, &file::read(&path)?, resource.service_name())?,
+            None => Settings::for_service(resource.service_name()),
+        };
+        propagation.formats = env::propagators(env, &mut warnings)?;
+        Ok(Config {
+            inbound,
+            outbound,
+            admin,
+            workers,
+            limits,
+            propagation,
+            spans,
+            sampler: env::sampler(env, &mut warnings),
+            sdk_disabled: env::sdk_disabled(env, &mut warnings),
+            log_level: env::log_level(env, &mut warnings),
+            export,
+            resource,
+            warnings,
+        })
+    }
+}
+
+/// Where to ask a sidecar on this machine that was started with this flag or in
+/// this environment: a wildcard address becomes loopback.
+///
+/// # Errors
+/// When it is not an address, or `off`, because then nobody could answer.
+pub fn admin_to_ask(flag: Option<&str>, env: Environment<'_>) -> Result<SocketAddr, Error> {
+    let Some(admin) = listeners::admin(flag, env)? else {
+        let problem = "the admin port is off, so there is nobody to ask: give --admin ADDR";
+        return Err(Error::new(Origin::Whole, problem));
+    };
+    Ok(match admin.ip() {
+        // A dual-stack listener answers on IPv4 too, which is there even where
+        // IPv6 is switched off.
+        ip if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], admin.port())),
+        _ => admin,
+    })
+}
+
+/// A time with its unit from a flag, between zero and a day.
+///
+/// # Errors
+/// When it is not such a time.
+pub fn flag_duration(name: &'static str, text: &str) -> Result<std::time::Duration, Error> {
+    let day = std::time::Duration::from_secs(86_400);
+    value::duration(text.trim(), std::time::Duration::ZERO..=day)
+        .map_err(|expected| Error::value(Origin::Flag(name), text, &expected))
+}
+
+/// The settings of the export room, which parses its own variables.
+fn telemetry(
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(ExportConfig, Resource), Error> {
+    let (export, ignored) = ExportConfig::from_env(env)
+        .map_err(|error| Error::new(Origin::Whole, &error.to_string()))?;
+    warnings.extend(ignored.iter().map(ToString::to_string));
+    let (resource, ignored) = resource::from_env(env, Ids::new().random());
+    warnings.extend(ignored.iter().map(ToString::to_string));
+    Ok((export, resource))
+}
+
+fn file_path(flags: &Flags, env: Environment<'_>) -> Option<PathBuf> {
+    let variable = || env("MESHTRACE_CONFIG").filter(|text| !text.trim().is_empty());
+    flags.config.clone().or_else(|| variable().map(|text| Path::new(text.trim()).to_owned()))
+}
+
+/// The number of worker threads: what was asked for, or the CPUs that
+/// affinity and cgroup grant, at most four.
+fn workers(flags: &Flags, env: Environment<'_>) -> Result<usize, Error> {
+    let (most_by_default, most) = WORKERS;
+    let variable = env("MESHTRACE_WORKERS").filter(|text| !text.trim().is_empty());
+    let (origin, text) = match (&flags.workers, &variable) {
+        (Some(text), _) => (Origin::Flag("--workers"), text),
+        (None, Some(text)) => (Origin::Variable("MESHTRACE_WORKERS"), text),
+        (None, None) => {
+            let granted = std::thread::available_parallelism().map_or(1, usize::from);
+            return Ok(granted.min(most_by_default));
+        }
+    };
+    value::count(text.trim(), 1..=most).map_err(|expected| Error::value(origin, text, &expected))
+}

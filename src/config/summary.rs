@@ -1,0 +1,112 @@
+//! The configuration in words, for the lines that are logged at start. They
+//! hold no secret: endpoints and headers of the collector are for the export
+//! room to describe.
+
+use std::fmt::Write;
+
+use super::Config;
+use super::value::{show_duration, show_size};
+use crate::proxy::settings::{Destinations, Formats, Limits, Preference, Propagation};
+
+impl Config {
+    /// What is in force, one subject per line.
+    pub fn summary(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for inbound in &self.inbound {
+            lines.push(format!("inbound {} to {}", inbound.listen, inbound.app));
+        }
+        for outbound in &self.outbound {
+            lines.push(match &outbound.target {
+                Some(target) => format!("outbound {} to {target}", outbound.listen),
+                None => format!("outbound {} as a forward proxy", outbound.listen),
+            });
+        }
+        let admin = self.admin.map_or_else(|| "off".to_owned(), |listen| listen.to_string());
+        lines.push(format!("admin {admin}, {} worker(s)", self.workers));
+        lines.push(format!("service {}", self.resource.service_name()));
+        lines.push(if self.sdk_disabled {
+            "records no spans (OTEL_SDK_DISABLED) and passes context on".to_owned()
+        } else {
+            format!("records {}", self.sampler.describe())
+        });
+        lines.push(propagation(&self.propagation));
+        lines.push(limits(&self.limits));
+        lines
+    }
+}
+
+fn propagation(settings: &Propagation) -> String {
+    let mut text = format!("propagates {}", formats(&settings.formats));
+    match &settings.to {
+        Destinations::Private => text.push_str(" to private destinations"),
+        Destinations::All => text.push_str(" to all destinations"),
+        Destinations::Hosts(hosts) if hosts.is_empty() => text.push_str(" to no destination"),
+        Destinations::Hosts(hosts) => {
+            let hosts: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
+            let _ = write!(text, " to {}", hosts.join(", "));
+        }
+    }
+    text.push_str(match settings.parent {
+        Preference::Meta => "; _meta wins over headers",
+        Preference::Header => "; headers win over _meta",
+    });
+    if !settings.write_meta {
+        text.push_str("; _meta is not written");
+    }
+    if !settings.trust_inbound {
+        text.push_str("; inbound context is linked to, not continued");
+    }
+    text
+}
+
+fn formats(formats: &Formats) -> String {
+    let names = [
+        (formats.tracecontext, "tracecontext"),
+        (formats.baggage, "baggage"),
+        (formats.b3, "b3"),
+        (formats.b3multi, "b3multi"),
+    ];
+    let on: Vec<&str> = names.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
+    if on.is_empty() { "nothing".to_owned() } else { on.join(", ") }
+}
+
+fn limits(limits: &Limits) -> String {
+    let Limits {
+        max_body_bytes,
+        max_event_bytes,
+        max_head_bytes,
+        max_headers,
+        max_connections,
+        max_concurrent_streams,
+        head_timeout,
+        body_wait,
+        body_gap,
+        connect_timeout,
+        response_timeout,
+        drain_timeout,
+        expect_timeout,
+    } = limits;
+    let mut text = "limits".to_owned();
+    let sizes =
+        [("body", max_body_bytes), ("event", max_event_bytes), ("head", max_head_bytes)];
+    for (name, bytes) in sizes {
+        let _ = write!(text, " {name}_bytes={}", show_size(*bytes));
+    }
+    let _ = write!(
+        text,
+        " headers={max_headers} connections={max_connections} concurrent_streams={max_concurrent_streams}"
+    );
+    let times = [
+        ("head_timeout", head_timeout),
+        ("body_wait", body_wait),
+        ("body_gap", body_gap),
+        ("connect_timeout", connect_timeout),
+        ("response_timeout", response_timeout),
+        ("drain_timeout", drain_timeout),
+        ("expect_timeout", expect_timeout),
+    ];
+    for (name, time) in times {
+        let _ = write!(text, " {name}={}", show_duration(*time));
+    }
+    text
+}

@@ -1,0 +1,325 @@
+//! Whole configurations: precedence, and every wrong value in one table.
+
+use super::*;
+use crate::proxy::settings::{Authority, Destinations, IgnoreRule, Preference};
+use crate::trace::glob::Glob;
+use std::time::Duration;
+
+/// Loads from flags in `--name=value` form, variables and the text of a file.
+fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Result<Config, Error> {
+    let mut set = Flags::default();
+    for flag in flags {
+        let (name, value) = flag.split_once('=').unwrap();
+        match name {
+            "--inbound" => set.inbound.push(value.to_owned()),
+            "--outbound" => set.outbound.push(value.to_owned()),
+            "--admin" => set.admin = Some(value.to_owned()),
+            "--workers" => set.workers = Some(value.to_owned()),
+            _ => unreachable!("{name}"),
+        }
+    }
+    let config = Config::load(&set, &|name: &str| {
+        variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+    })?;
+    let Some(text) = file else { return Ok(config) };
+    let service = &config.resource.service_name;
+    let Settings { spans, propagation, limits } = file::parse(Path::new("m.yaml"), text, service)?;
+    Ok(Config { spans, propagation, limits, ..config })
+}
+
+const INBOUND: &str = "--inbound=0.0.0.0:8000=127.0.0.1:8080";
+
+fn from_file(text: &str) -> Result<Config, Error> {
+    load(&[INBOUND], &[("OTEL_SERVICE_NAME", "weather")], Some(text))
+}
+
+#[test]
+fn nothing_but_a_listener_gives_the_defaults() {
+    let config = load(&[INBOUND], &[], None).unwrap();
+    let app = Authority { host: "127.0.0.1".to_owned(), port: 8080 };
+    assert_eq!(config.inbound, [Inbound { listen: "0.0.0.0:8000".parse().unwrap(), app }]);
+    assert_eq!(config.outbound, []);
+    assert_eq!(config.admin, Some("[::]:14020".parse().unwrap()));
+    assert!((1..=4).contains(&config.workers));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.propagation, Propagation::for_service("unknown_service:meshtrace"));
+    assert_eq!(config.spans, SpanRules::default());
+    assert_eq!(config.sampler, SamplerConfig::default());
+    assert_eq!(config.log_level, LevelFilter::INFO);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_flag_beats_its_variable_and_an_empty_variable_is_none() {
+    let variables = [
+        ("MESHTRACE_INBOUND", "0.0.0.0:1=a:1, 0.0.0.0:2=b:2,"),
+        ("MESHTRACE_OUTBOUND", "127.0.0.1:3,127.0.0.1:4=http://up/base/"),
+        ("MESHTRACE_ADMIN", "OFF"),
+        ("MESHTRACE_WORKERS", "3"),
+    ];
+    let config = load(&[], &variables, None).unwrap();
+    assert_eq!(config.inbound.len(), 2);
+    assert_eq!(config.outbound[0].target, None);
+    let target = config.outbound[1].target.as_ref().unwrap();
+    assert_eq!(target.to_string(), "http://up:80/base");
+    assert_eq!((config.admin, config.workers), (None, 3));
+
+    let flags = [INBOUND, "--admin=127.0.0.1:1", "--workers=2"];
+    let config = load(&flags, &variables, None).unwrap();
+    assert_eq!(config.inbound[0].listen.port(), 8000);
+    assert_eq!(config.inbound.len(), 1);
+    assert_eq!(config.admin, Some("127.0.0.1:1".parse().unwrap()));
+    assert_eq!(config.workers, 2);
+
+    let empty = [("MESHTRACE_INBOUND", " "), ("MESHTRACE_ADMIN", ""), ("MESHTRACE_WORKERS", "")];
+    let config = load(&["--outbound=127.0.0.1:9"], &empty, None).unwrap();
+    assert_eq!((config.inbound.len(), config.outbound.len()), (0, 1));
+    assert_eq!(config.admin, Some(DEFAULT_ADMIN));
+}
+
+#[test]
+fn a_full_file_is_read() {
+    let config = from_file(
+        r#"
+spans:
+  http: false
+  ignore: [{ path: /healthz }, { user_agent: "kube-probe/*", host: "*.local" }]
+propagation:
+  parent: header
+  trust_inbound: false
+  write_meta: false
+  to: [api.example.com, "10.*"]
+  baggage: { set: { mcp.mesh.agent: "${service.name}/1", team: blue } }
+limits:
+  body_bytes: 2MiB
+  event_bytes: 65536
+  head_bytes: 16KiB
+  headers: 64
+  connections: 100
+  concurrent_streams: 10
+  head_timeout: 1s
+  body_wait: 2s
+  body_gap: 3ms
+  connect_timeout: 4s
+  response_timeout: 5m
+  drain_timeout: 6s
+  expect_timeout: 7ms
+"#,
+    )
+    .unwrap();
+    let rule = IgnoreRule { path: Some(Glob::new("/healthz")), ..IgnoreRule::default() };
+    assert!(!config.spans.http);
+    assert_eq!((config.spans.ignore.len(), &config.spans.ignore[0]), (2, &rule));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expect = Propagation {
+        parent: Preference::Header,
+        trust_inbound: false,
+        write_meta: false,
+        to: Destinations::Hosts(vec![Glob::new("api.example.com"), Glob::new("10.*")]),
+        baggage_set: vec![pair("mcp.mesh.agent", "weather/1"), pair("team", "blue")],
+        ..Propagation::default()
+    };
+    assert_eq!(config.propagation, expect);
+    let expect = Limits {
+        max_body_bytes: 2 << 20,
+        max_event_bytes: 65_536,
+        max_head_bytes: 16_384,
+        max_headers: 64,
+        max_connections: 100,
+        max_concurrent_streams: 10,
+        head_timeout: Duration::from_secs(1),
+        body_wait: Duration::from_secs(2),
+        body_gap: Duration::from_millis(3),
+        connect_timeout: Duration::from_secs(4),
+        response_timeout: Duration::from_secs(300),
+        drain_timeout: Duration::from_secs(6),
+        expect_timeout: Duration::from_millis(7),
+    };
+    assert_eq!(config.limits, expect);
+}
+
+#[test]
+fn what_a_file_leaves_out_stays_at_its_default() {
+    for text in ["", "# nothing\n", "spans:\nlimits:\n", "limits: {}\n", "---\n", "{}", "limits: { headers: }"] {
+        let config = from_file(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert_eq!(config.limits, Limits::default(), "{text:?}");
+        assert_eq!(config.propagation, Propagation::for_service("weather"), "{text:?}");
+    }
+    let config = from_file("spans: { ignore: [] }\npropagation: { baggage: { set: {} } }").unwrap();
+    assert_eq!(config.spans.ignore, []);
+    assert_eq!(config.propagation.baggage_set, []);
+}
+
+/// Settings that cannot be used, and the whole line that says so.
+#[test]
+fn every_wrong_flag_and_variable_is_one_clear_line() {
+    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+        (&[], &[], "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=http://TARGET] (or MESHTRACE_OUTBOUND), or both"),
+        (&["--inbound=0.0.0.0:8000"], &[], "--inbound \"0.0.0.0:8000\": expected LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080"),
+        (&["--inbound=8000=127.0.0.1:1"], &[], "--inbound \"8000=127.0.0.1:1\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000"),
+        (&["--inbound=0.0.0.0:8000=http://a:1"], &[], "--inbound \"0.0.0.0:8000=http://a:1\": expected a host with its port, such as 127.0.0.1:8080, after the ="),
+        (&[], &[("MESHTRACE_INBOUND", "0.0.0.0:1=a:1,x")], "MESHTRACE_INBOUND \"x\": expected LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080"),
+        (&["--outbound=x"], &[], "--outbound \"x\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000"),
+        (&["--outbound=127.0.0.1:1=https://api"], &[], "--outbound \"127.0.0.1:1=https://api\": expected an http:// URL: meshtrace does not speak TLS to a target yet, after the ="),
+        (&["--outbound=127.0.0.1:1=http://u:secret@api"], &[], "--outbound \"127.0.0.1:1=http://REDACTED@api\": expected an http:// URL with a host, and no user, query or fragment, after the ="),
+        (&[], &[("MESHTRACE_OUTBOUND", "127.0.0.1")], "MESHTRACE_OUTBOUND \"127.0.0.1\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000"),
+        (&[INBOUND, "--admin=14020"], &[], "--admin \"14020\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000, or off"),
+        (&[INBOUND], &[("MESHTRACE_ADMIN", "on")], "MESHTRACE_ADMIN \"on\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000, or off"),
+        (&[INBOUND, "--workers=0"], &[], "--workers \"0\": expected a whole number from 1 to 64"),
+        (&[INBOUND], &[("MESHTRACE_WORKERS", "two")], "MESHTRACE_WORKERS \"two\": expected a whole number from 1 to 64"),
+        (&[INBOUND, "--admin=0.0.0.0:8000"], &[], "0.0.0.0:8000 is given twice, by --inbound and --admin: each needs its own port"),
+        (&[INBOUND, "--outbound=0.0.0.0:8000"], &[], "0.0.0.0:8000 is given twice, by --inbound and --outbound: each needs its own port"),
+        (&["--inbound=0.0.0.0:8000=localhost:8000"], &[], "--inbound \"0.0.0.0:8000=localhost:8000\": it would forward to itself; the target needs another port"),
+        (&["--outbound=127.0.0.1:80=http://127.0.0.1"], &[], "--outbound \"127.0.0.1:80=127.0.0.1:80\": it would forward to itself; the target needs another port"),
+        (&[INBOUND], &[("OTEL_CONFIG_FILE", "x")], "OTEL_CONFIG_FILE is set: meshtrace does not read OpenTelemetry configuration files; use OTEL_* variables, or --config for a file of meshtrace's own"),
+        (&[INBOUND], &[("OTEL_EXPERIMENTAL_CONFIG_FILE", "x")], "OTEL_EXPERIMENTAL_CONFIG_FILE is set: meshtrace does not read OpenTelemetry configuration files; use OTEL_* variables, or --config for a file of meshtrace's own"),
+        (&[INBOUND], &[("OTEL_TRACES_EXPORTER", "zipkin")], "OTEL_TRACES_EXPORTER \"zipkin\": expected otlp, console or none; there is no zipkin exporter"),
+        (&[INBOUND], &[("OTEL_PROPAGATORS", "xray")], "OTEL_PROPAGATORS \"xray\": expected a list of tracecontext, baggage, b3 and b3multi, or none; there is no xray propagator"),
+    ];
+    for (flags, variables, line) in cases {
+        let error = load(flags, variables, None).unwrap_err().to_string();
+        assert_eq!(error, *line);
+    }
+}
+
+#[test]
+fn every_wrong_line_of_the_file_is_named_with_its_place() {
+    let host = "expected a host without a port, such as *.example.com or 10.1.2.3";
+    let rule = "expected one of path, user_agent, method, host";
+    let root = "expected one of spans, propagation, limits";
+    let cases = [
+        ("limit: {}\n", format!("1:1: unknown key \"limit\": {root}")),
+        ("spans: {}\n\nsampling: {}\n", format!("3:1: unknown key \"sampling\": {root}")),
+        ("spans:\n  htp: true\n", "2:3: unknown key \"htp\": expected one of http, ignore".into()),
+        ("spans: { ignore: [{ paths: /a }] }\n", format!("1:21: unknown key \"paths\": {rule}")),
+        ("spans: { ignore: [{}] }\n", "1:19: spans.ignore: expected at least one of path, user_agent, method, host".into()),
+        ("spans:\n  ignore:\n    - path: health\n", "3:13: spans.ignore path \"health\": expected a path that starts with /, in which * stands for any text".into()),
+        ("spans: { ignore: [{ method: '' }] }\n", "1:29: spans.ignore method \"\": expected a pattern, in which * stands for any text and ? for one character".into()),
+        ("spans: { ignore: [{ host: 'a:80' }] }\n", format!("1:27: spans.ignore host \"a:80\": {host}")),
+        ("spans: { http: yes }\n", "1:16: spans.http \"yes\": expected true or false".into()),
+        ("propagation: { parent: both }\n", "1:24: propagation.parent \"both\": expected meta or header".into()),
+        ("propagation: { to: public }\n", "1:20: propagation.to \"public\": expected private, all, or a list of hosts in brackets".into()),
+        ("propagation: { to: 7 }\n", "1:16: integer `7`: expected private, all, or a list of hosts in brackets".into()),
+        ("propagation:\n  to:\n  - a\n  - http://b\n", format!("4:5: propagation.to \"http://b\": {host}")),
+        ("propagation: { baggage: { set: { 'a b': c } } }\n", "1:41: propagation.baggage.set \"a b\": expected a baggage name of letters, digits and -._~!#$%&'*+^`|".into()),
+        ("propagation: { baggage: { set: { a: '${pod}' } } }\n", "1:37: propagation.baggage.set \"${pod}\": expected ${service.name}, the only thing that ${…} can stand for".into()),
+        ("propagation: { inference: off }\n", "1:16: unknown key \"inference\": expected one of parent, trust_inbound, write_meta, to, baggage".into()),
+        ("limits: { body_bytes: 1XB }\n", "1:23: limits.body_bytes \"1XB\": expected a size from 0B to 64MiB, such as 64KiB, 1MiB or 1MB".into()),
+        ("limits: { head_bytes: 1KiB }\n", "1:23: limits.head_bytes \"1KiB\": expected a size from 8KiB to 1MiB, such as 64KiB, 1MiB or 1MB".into()),
+        ("limits: { headers: -1 }\n", "1:20: limits.headers \"-1\": expected a whole number from 16 to 4096".into()),
+        ("limits: { connect_timeout: 5 }\n", "1:28: limits.connect_timeout \"5\": expected a time from 1ms to 10m with its unit, such as 500ms, 5s or 1h".into()),
+        ("limits:\n  headers: 20\n  headers: 30\n", "3:3: duplicate mapping key: headers".into()),
+    ];
+    for (text, line) in cases {
+        let error = from_file(text).unwrap_err().to_string();
+        assert_eq!(error, format!("m.yaml:{line}"), "{text}");
+    }
+}
+
+/// Broken YAML is reported in the words of the YAML library: only the place
+/// and the single line are ours to promise.
+#[test]
+fn broken_yaml_is_one_line_with_its_place() {
+    let deep = "[".repeat(10_000);
+    let many = "a: &a [x,x]\n".to_owned() + &"b: [*a,*a]\n".repeat(50);
+    let texts = ["limits: [", "a: b: c", "\t- x", "limits: 3", "- a", "x", "--- {}\n--- {}", "*a", "a: !!binary x"];
+    for text in texts.into_iter().chain([deep.as_str(), many.as_str()]) {
+        let error = from_file(text).unwrap_err();
+        let line = error.to_string();
+        assert!(matches!(error.origin(), Origin::File(_, Some(_))), "{line}");
+        assert!(line.starts_with("m.yaml:") && !line.contains('\n'), "{line}");
+        println!("{line}");
+    }
+}
+
+#[test]
+fn the_file_is_found_by_flag_and_by_variable() {
+    let missing = Flags {
+        inbound: vec!["0.0.0.0:1=a:1".to_owned()],
+        config: Some("/nonexistent/meshtrace.yaml".into()),
+        ..Flags::default()
+    };
+    let error = Config::load(&missing, &|_| None).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/meshtrace.yaml: cannot be opened"), "{error}");
+    let variables = [("MESHTRACE_CONFIG", "/nonexistent/other.yaml")];
+    let error = load(&[INBOUND], &variables, None).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/other.yaml: cannot be opened"), "{error}");
+}
+
+#[test]
+fn a_file_has_a_limit_and_must_be_text() {
+    let path = std::env::temp_dir().join(format!("meshtrace-config-{}.yaml", std::process::id()));
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        file::read(&path).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(b"limits: {}").as_deref(), Ok("limits: {}"));
+    assert!(read(&vec![b'#'; MAX_FILE_BYTES as usize]).is_ok());
+    assert!(read(&vec![b'#'; MAX_FILE_BYTES as usize + 1]).is_err_and(|e| e.contains("is longer than")));
+    assert!(read(b"a: \xff").is_err_and(|e| e.contains("is not UTF-8")));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn wrong_standard_variables_are_warned_about_and_ignored() {
+    let variables = [
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_LOG_LEVEL", "loud"),
+        ("OTEL_PROPAGATORS", "pigeon,tracecontext"),
+        ("OTEL_SDK_DISABLED", "1"),
+    ];
+    let config = load(&[INBOUND], &variables, None).unwrap();
+    assert_eq!(config.warnings.len(), variables.len());
+    for (name, _) in variables {
+        assert!(config.warnings.iter().any(|line| line.starts_with(name)), "{name}");
+    }
+    assert_eq!(config.sampler, SamplerConfig::default());
+    assert!(!config.sdk_disabled && !config.propagation.formats.baggage);
+}
+
+#[test]
+fn the_summary_names_what_is_in_force() {
+    let flags = [INBOUND, "--outbound=127.0.0.1:1", "--outbound=127.0.0.1:2=http://up", "--workers=2"];
+    let variables = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.01")];
+    let config = load(&flags, &variables, None).unwrap();
+    let expect = "\
+inbound 0.0.0.0:8000 to 127.0.0.1:8080
+outbound 127.0.0.1:1 as a forward proxy
+outbound 127.0.0.1:2 to http://up:80
+admin [::]:14020, 2 worker(s)
+service unknown_service:meshtrace
+records 1 % of traces, chosen by trace id, whatever the parent decided
+propagates tracecontext, baggage to private destinations; _meta wins over headers
+limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=128 connections=16384 concurrent_streams=256 head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s";
+    assert_eq!(config.summary().join("\n"), expect);
+}
+
+/// Seeded mutations of a valid file: whatever stands in it, the answer is
+/// settings or one line.
+#[test]
+fn hostile_files_never_panic() {
+    let seed = "spans: { http: true, ignore: [{ path: /h }] }\npropagation:\n  to: [a]\n  baggage: { set: { a: b } }\nlimits: { body_bytes: 1MiB, body_wait: 5s }\n";
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for _ in 0..3_000 {
+        let mut bytes = seed.as_bytes().to_vec();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(3) {
+                0 => bytes[at] = b"\n\t {}[]:,-&*!|>'\"%@`#?\\\0a0"[random(26)],
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, random(128) as u8),
+            }
+        }
+        if let Ok(text) = String::from_utf8(bytes)
+            && let Err(error) = file::parse(Path::new("m.yaml"), &text, "s")
+        {
+            assert!(!error.to_string().contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One parser for each kind of value, the same for flags, variables and the
+//! file. A parser that refuses a text says what it would have taken.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::error::Expected;
+use crate::proxy::settings::{Authority, BaseUrl};
+use crate::trace::glob::Glob;
+
+const SIZES: [(&str, u64); 8] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+const MILLISECOND: u64 = 1_000_000;
+const TIMES: [(&str, u64); 6] = [
+    ("ms", MILLISECOND),
+    ("us", 1_000),
+    ("ns", 1),
+    ("s", 1_000 * MILLISECOND),
+    ("m", 60_000 * MILLISECOND),
+    ("h", 3_600_000 * MILLISECOND),
+];
+
+/// `true` or `false`, in any case.
+pub(crate) fn boolean(text: &str) -> Result<bool, Expected> {
+    match text {
+        _ if text.eq_ignore_ascii_case("true") => Ok(true),
+        _ if text.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err("true or false".into()),
+    }
+}
+
+/// A whole number within the range.
+pub(crate) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, Expected> {
+    digits(text)
+        .and_then(|n| usize::try_from(n).ok())
+        .filter(|n| range.contains(n))
+        .ok_or_else(|| {
+            format!("a whole number from {} to {}", range.start(), range.end()).into()
+        })
+}
+
+/// A number of bytes: `1MiB`, `64KiB`, `1MB`, or a plain number.
+pub(crate) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, Expected> {
+    let bytes = match SIZES.iter().find(|(unit, _)| text.ends_with(unit)) {
+        Some((unit, scale)) => scaled(text, unit, *scale),
+        None => digits(text),
+    };
+    bytes.and_then(|n| usize::try_from(n).ok()).filter(|n| range.contains(n)).ok_or_else(|| {
+        let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+        format!("a size from {least} to {most}, such as 64KiB, 1MiB or 1MB").into()
+    })
+}
+
+/// A time with its unit: `500ms`, `5s`, `1h`.
+pub(crate) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Expected> {
+    TIMES
+        .iter()
+        .find(|(unit, _)| text.ends_with(unit))
+        .and_then(|(unit, scale)| scaled(text, unit, *scale))
+        .map(Duration::from_nanos)
+        .filter(|time| range.contains(time))
+        .ok_or_else(|| {
+            let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+            format!("a time from {least} to {most} with its unit, such as 500ms, 5s or 1h").into()
+        })
+}
+
+/// The number before the unit, times what the unit stands for.
+fn scaled(text: &str, unit: &str, scale: u64) -> Option<u64> {
+    digits(text.strip_suffix(unit)?.trim_end())?.checked_mul(scale)
+}
+
+/// Only digits: no sign, no point, no `_`, nothing empty.
+fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// A size in the largest unit that divides it.
+pub(crate) fn show_size(bytes: usize) -> String {
+    let bytes = bytes as u64;
+    match SIZES[..3].iter().find(|(_, scale)| bytes != 0 && bytes % scale == 0) {
+        Some((unit, scale)) => format!("{}{unit}", bytes / scale),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// A time in the largest unit that divides it.
+pub(crate) fn show_duration(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let mut units = TIMES;
+    units.sort_by_key(|(_, scale)| std::cmp::Reverse(*scale));
+    match units.iter().find(|(_, scale)| nanos % u128::from(*scale) == 0 && nanos != 0) {
+        Some((unit, scale)) => format!("{}{unit}", nanos / u128::from(*scale)),
+        None => "0s".to_owned(),
+    }
+}
+
+/// An address to bind: `0.0.0.0:8000`, `[::]:8000`.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, Expected> {
+    text.parse().map_err(|_| "an address to listen on, such as 0.0.0.0:8000 or [::]:8000".into())
+}
+
+/// A host and its port: `127.0.0.1:8080`, `[::1]:8080`, `app:8080`.
+pub(crate) fn authority(text: &str) -> Result<Authority, Expected> {
+    host_port(text, None).ok_or_else(|| "a host with its port, such as 127.0.0.1:8080".into())
+}
+
+/// The base of an `http` URL: `http://host`, `http://host:8080/prefix`.
+pub(crate) fn base_url(text: &str) -> Result<BaseUrl, Expected> {
+    let expected = || "an http:// URL with a host, and no user, query or fragment".into();
+    let Some((scheme, rest)) = text.split_once("://") else { return Err(expected()) };
+    if scheme.eq_ignore_ascii_case("https") {
+        return Err("an http:// URL: meshtrace does not speak TLS to a target yet".into());
+    }
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_path = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'<' | b'>');
+    if !scheme.eq_ignore_ascii_case("http") || !path.bytes().all(is_path) {
+        return Err(expected());
+    }
+    let authority = host_port(host, Some(80)).ok_or_else(expected)?;
+    Ok(BaseUrl { authority, prefix: path.trim_end_matches('/').to_owned() })
+}
+
+/// The syntax of RFC 3986 section 3.2 without user information. Names are
+/// restricted to what can be looked up.
+fn host_port(text: &str, default_port: Option<u16>) -> Option<Authority> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, port.strip_prefix(':').or(if port.is_empty() { None } else { Some("?") }))
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match port {
+        Some(port) => digits(port).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)?,
+        None => default_port?,
+    };
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let valid = host.parse::<IpAddr>().is_ok()
+        || (!host.is_empty() && host.len() <= 253 && host.bytes().all(is_name));
+    valid.then(|| Authority { host: host.to_owned(), port })
+}
+
+/// A pattern for text that is not a host.
+pub(crate) fn glob(text: &str) -> Result<Glob, Expected> {
+    if text.is_empty() {
+        return Err("a pattern, in which * stands for any text and ? for one character".into());
+    }
+    Ok(Glob::new(text))
+}
+
+/// A pattern for the path of a URL.
+pub(crate) fn path_glob(text: &str) -> Result<Glob, Expected> {
+    if !text.starts_with(['/', '*', '?']) || text.contains('#') {
+        return Err("a path that starts with /, in which * stands for any text".into());
+    }
+    Ok(Glob::new(text))
+}
+
+/// A pattern for a host: a name or an address, without port and brackets.
+pub(crate) fn host_glob(text: &str) -> Result<Glob, Expected> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._*?".contains(&b);
+    let is_ipv6 = |b: u8| b.is_ascii_hexdigit() || b":.*?".contains(&b);
+    // One colon alone would be a port, unless a pattern goes on after it.
+    let colons = text.bytes().filter(|b| *b == b':').count();
+    let open = text.ends_with(":*") && !text.contains('.');
+    let ipv6 = (colons >= 2 || open) && text.bytes().all(is_ipv6);
+    if text.is_empty() || !(ipv6 || text.bytes().all(is_name)) {
+        return Err("a host without a port, such as *.example.com or 10.1.2.3".into());
+    }
+    Ok(Glob::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let size = |text| size(text, 1..=1 << 31).ok();
+        assert_eq!(size("1MiB"), Some(1 << 20));
+        assert_eq!(size("64 KiB"), Some(65_536));
+        assert_eq!(size("1MB"), Some(1_000_000));
+        assert_eq!(size("3kB"), Some(3_000));
+        assert_eq!(size("2GiB"), Some(1 << 31));
+        assert_eq!(size("17B"), Some(17));
+        assert_eq!(size("17"), Some(17));
+        let wrong = ["", "B", "-1", "+1", "1.5MiB", "1Mib", "MiB", "0", "3GiB", "1TiB"];
+        for text in wrong.into_iter().chain(["99999999999999999999", "18446744073709551615GiB"]) {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        let day = Duration::from_secs(86_400);
+        let duration = |text| duration(text, Duration::ZERO..=day).ok();
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Some(Duration::from_secs(3_600)));
+        assert_eq!(duration("7 us"), Some(Duration::from_micros(7)));
+        assert_eq!(duration("0s"), Some(Duration::ZERO));
+        for text in ["", "5", "s", "1.5s", "-1s", "25h", "1d", "1m30s", "99999999999999999h"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_are_shown_as_they_are_written() {
+        let shown = [1, 1_000, 1_024, 65_536, 3 << 20, 0].map(show_size);
+        assert_eq!(shown, ["1B", "1000B", "1KiB", "64KiB", "3MiB", "0B"]);
+        let shown = [0, 5, 1_500, 60_000, 7_200_000].map(|ms| show_duration(Duration::from_millis(ms)));
+        assert_eq!(shown, ["0s", "5ms", "1500ms", "1m", "2h"]);
+    }
+
+    #[test]
+    fn authorities_are_hosts_with_ports() {
+        let show = |text| authority(text).ok().map(|a| a.to_string());
+        for text in ["127.0.0.1:8080", "[::1]:80", "my_app.svc:1", "localhost:65535"] {
+            assert_eq!(show(text).as_deref(), Some(text));
+        }
+        let wrong = ["", ":1", "a", "a:", "a:0", "a:65536", "::1:80", "[::1]", "[::1]80", "[a]:1"];
+        for text in wrong.into_iter().chain(["a b:1", "u@h:1", "a:1:2", "[::1", "é:1", "a:+1"]) {
+            assert_eq!(show(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn base_urls_are_plain_http() {
+        let show = |text| base_url(text).ok().map(|u| u.to_string());
+        assert_eq!(show("http://h").as_deref(), Some("http://h:80"));
+        assert_eq!(show("HTTP://[::1]:90/").as_deref(), Some("http://[::1]:90"));
+        assert_eq!(show("http://h:1/a/b/").as_deref(), Some("http://h:1/a/b"));
+        let wrong = ["h:1", "http://", "http:///a", "http://u:p@h", "http://h?q", "ftp://h"];
+        for text in wrong.into_iter().chain(["http://h/a?b", "http://h/#a", "http://h/a b", "//h"]) {
+            assert_eq!(show(text), None, "{text}");
+        }
+        assert!(base_url("https://h").is_err_and(|e| e.contains("TLS")));
+    }
+
+    #[test]
+    fn host_patterns_have_no_port() {
+        for text in ["*", "*.example.com", "10.*", "fd00:*", "::1", "api-?.svc"] {
+            assert!(host_glob(text).is_ok(), "{text}");
+        }
+        for text in ["", "a:80", "http://a", "10.0.0.0/8", "[::1]", "a b", "10.1.2.3:*"] {
+            assert!(host_glob(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What is said about the collector: once when it goes and once when it is back, never for each batch.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The least time between two messages of one kind, so that a collector that comes and goes does not fill the log.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How the collector was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// It accepts spans.
+    Up,
+    /// It cannot be reached, or asks us to come again; spans wait.
+    Down,
+    /// It answers, and refuses what we send; spans are lost.
+    Refusing,
+}
+
+/// The state as it is and as it was last told.
+#[derive(Debug)]
+pub(super) struct Health {
+    endpoint: String,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    now: State,
+    why: String,
+    told: State,
+    at: Option<Instant>,
+    rejected_at: Option<Instant>,
+    dropped: u64,
+    dropping_at: Option<Instant>,
+}
+
+impl Health {
+    /// `endpoint` is shown in the messages; it must hold no secret.
+    pub(super) fn new(endpoint: String) -> Self {
+        let told = Told {
+            now: State::Up,
+            why: String::new(),
+            told: State::Up,
+            at: None,
+            rejected_at: None,
+            dropped: 0,
+            dropping_at: None,
+        };
+        Self { endpoint, told: Mutex::new(told) }
+    }
+
+    /// The state after an attempt. Said at once if it is a change, unless the last change was said a moment ago.
+    pub(super) fn found(&self, state: State, why: &str) {
+        {
+            let mut told = self.lock();
+            told.now = state;
+            why.clone_into(&mut told.why);
+        }
+        self.tell_state();
+    }
+
+    /// Whether the last attempt succeeded.
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().now == State::Up
+    }
+
+    /// Says what was held back, when its time has come.
+    pub(super) fn tick(&self, dropped_in_all: u64) {
+        self.tell_state();
+        self.tell_dropped(dropped_in_all);
+    }
+
+    /// A partial success, or a success with a message.
+    pub(super) fn rejected(&self, spans: u64, message: &str) {
+        let mut told = self.lock();
+        if is_due(&mut told.rejected_at) {
+            tracing::warn!(endpoint = %self.endpoint, rejected_spans = spans, message, "the collector accepted a batch with reservations");
+        }
+    }
+
+    fn tell_state(&self) {
+        let mut told = self.lock();
+        if told.now == told.told || !is_due(&mut told.at) {
+            return;
+        }
+        told.told = told.now;
+        let (endpoint, why) = (&self.endpoint, &told.why);
+        match told.now {
+            State::Up => tracing::warn!(%endpoint, "the collector accepts spans again"),
+            State::Down => tracing::warn!(%endpoint, %why, "the collector is not available; spans wait in the queue"),
+            State::Refusing => tracing::warn!(%endpoint, %why, "the collector refuses our spans; they are lost"),
+        }
+    }
+
+    fn tell_dropped(&self, dropped_in_all: u64) {
+        let mut told = self.lock();
+        let more = dropped_in_all.saturating_sub(told.dropped);
+        if more > 0 && is_due(&mut told.dropping_at) {
+            told.dropped = dropped_in_all;
+            tracing::warn!(endpoint = %self.endpoint, dropped_spans = more, "the export queue is full; spans were dropped");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let due = last.is_none_or(|last| now.duration_since(last) >= QUIET);
+    if due {
+        *last = Some(now);
+    }
+    due
+}

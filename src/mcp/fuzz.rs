@@ -1,0 +1,331 @@
+//! Entry points for fuzzing: each takes arbitrary bytes and panics when a promise of this module is broken. The
+//! seeded tests call them too.
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::message::{Doubt, Id, Kind, Message, Text, parse};
+use super::meta::{Carrier, splice};
+use super::sse::{Event, Sse};
+
+/// Reads `data` as a message and compares what is seen with what an independent parser sees.
+///
+/// # Panics
+///
+/// When they differ.
+pub fn fuzz_message(data: &[u8]) {
+    let tree = serde_json::from_slice::<Value>(data);
+    match (parse(data), tree) {
+        (Ok(message), Ok(tree)) => compare(&message, &tree),
+        (Ok(message), Err(error)) => {
+            assert!(is_leniency(data, &error.to_string()), "read what is no JSON: {error}: {message:?}");
+        }
+        (Err(doubt), Ok(tree)) => match doubt {
+            Doubt::Batch => assert!(tree.is_array()),
+            Doubt::NotObject => assert!(!tree.is_array() && !tree.is_object()),
+            Doubt::Duplicate => assert!(tree.is_object()),
+            Doubt::BadShape => assert!(is_bad_shape(data), "refused a message: {tree}"),
+            Doubt::NotJson | Doubt::NotUtf8 | Doubt::Depth => panic!("refused JSON as {doubt:?}: {tree}"),
+        },
+        (Err(_), Err(_)) => {}
+    }
+}
+
+/// Splices trace context, chosen by the first byte of `data`, into the message that the rest of it is, and checks the
+/// outcome.
+///
+/// # Panics
+///
+/// When the outcome does not carry exactly that context, or differs in anything else.
+pub fn fuzz_splice(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else {
+        return;
+    };
+    let pick = |bit: u8, value: &'static str| match choice >> bit & 3 {
+        0 => None,
+        1 => Some(""),
+        _ => Some(value),
+    };
+    let context = Carrier {
+        traceparent: pick(0, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        tracestate: pick(2, "ot=th:8,vendor=a\u{1}b"),
+        baggage: pick(4, "k=\"v\\\u{e9};p=1\",\n"),
+    };
+    let Ok(message) = parse(body) else {
+        return;
+    };
+    let mut out = b"before".to_vec();
+    if !splice(body, &message, &context, &mut out) {
+        assert!(!message.spliceable());
+        assert_eq!(out, b"before");
+        return;
+    }
+    assert!(message.kind() != Kind::Response);
+    let out = out.strip_prefix(b"before").unwrap_or_default();
+    check_splice(body, &message, &context, out);
+}
+
+/// Feeds `data` as a stream, cut in several ways, and compares the events with each other and with those of a plain
+/// reading of the standard. The first two bytes choose the limit and the cuts.
+///
+/// # Panics
+///
+/// When they differ.
+pub fn fuzz_sse(data: &[u8]) {
+    let [limit, seed, stream @ ..] = data else {
+        return;
+    };
+    let limit = if *limit == 0 { usize::MAX } else { usize::from(*limit) };
+    let whole = events(stream, limit, |_| stream.len());
+    let single = events(stream, limit, |_| 1);
+    let mut state = u32::from(*seed) | 1;
+    let uneven = events(stream, limit, |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        1 + (state >> 24) as usize % 9
+    });
+    assert_eq!(whole, single);
+    assert_eq!(whole, uneven);
+    if limit == usize::MAX {
+        assert_eq!(whole.events, plain_events(stream));
+    }
+}
+
+fn check_splice(body: &[u8], message: &Message<'_>, context: &Carrier<'_>, out: &[u8]) {
+    let after = match parse(out) {
+        Ok(after) => after,
+        Err(doubt) => panic!("{doubt:?}: {}", String::from_utf8_lossy(out)),
+    };
+    for (value, wanted) in [
+        (after.meta.traceparent, context.traceparent),
+        (after.meta.tracestate, context.tracestate),
+        (after.meta.baggage, context.baggage),
+    ] {
+        let wanted = wanted.filter(|wanted| !wanted.is_empty());
+        assert_eq!(value.map(|value| value.decode().into_owned()).as_deref(), wanted);
+    }
+    assert_eq!(summary(message), summary(&after));
+    let mut again = Vec::new();
+    assert!(splice(out, &after, context, &mut again));
+    assert_eq!(again, out, "a second splice of the same context changes nothing");
+    if let Ok(before) = serde_json::from_slice::<Value>(body) {
+        let result = serde_json::from_slice::<Value>(out);
+        let result = result.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(out)));
+        assert_eq!(without_context(&before, &before), without_context(&result, &before));
+    }
+}
+
+/// What a splice must leave alone.
+fn summary(message: &Message<'_>) -> String {
+    let mut rest = message.clone();
+    rest.points = Default::default();
+    rest.meta.present = true;
+    rest.meta.traceparent = None;
+    rest.meta.tracestate = None;
+    rest.meta.baggage = None;
+    format!("{rest:?}")
+}
+
+/// The message without trace context, and without the objects that were made to hold it.
+fn without_context(tree: &Value, original: &Value) -> Value {
+    let mut tree = tree.clone();
+    let had_meta = original.pointer("/params/_meta").is_some();
+    if let Some(meta) = tree.pointer_mut("/params/_meta").and_then(Value::as_object_mut) {
+        for key in ["traceparent", "tracestate", "baggage"] {
+            meta.remove(key);
+        }
+        if meta.is_empty() && !had_meta {
+            tree["params"].as_object_mut().map(|params| params.remove("_meta"));
+        }
+    }
+    if original.get("params").is_none() && tree.get("params").is_some_and(|params| *params == serde_json::json!({})) {
+        tree.as_object_mut().map(|top| top.remove("params"));
+    }
+    tree
+}
+
+fn compare(message: &Message<'_>, tree: &Value) {
+    let params = &tree["params"];
+    let meta = &params["_meta"];
+    let result = &tree["result"];
+    for (text, value) in [
+        (message.method, &tree["method"]),
+        (message.jsonrpc, &tree["jsonrpc"]),
+        (message.name, &params["name"]),
+        (message.uri, &params["uri"]),
+        (message.task_id, &params["taskId"]),
+        (message.request_state, &params["requestState"]),
+        (message.params_protocol_version, &params["protocolVersion"]),
+        (message.params_client_name, &params["clientInfo"]["name"]),
+        (message.meta.traceparent, &meta["traceparent"]),
+        (message.meta.tracestate, &meta["tracestate"]),
+        (message.meta.baggage, &meta["baggage"]),
+        (message.meta.protocol_version, &meta["io.modelcontextprotocol/protocolVersion"]),
+        (message.meta.client_name, &meta["io.modelcontextprotocol/clientInfo"]["name"]),
+        (message.result_type, &result["resultType"]),
+        (message.result_protocol_version, &result["protocolVersion"]),
+        (message.result_request_state, &result["requestState"]),
+        (message.result_status, &result["status"]),
+        (message.error.and_then(|error| error.message), &tree["error"]["message"]),
+    ] {
+        compare_text(text, value);
+    }
+    for (id, value) in [
+        (message.id, &tree["id"]),
+        (message.request_id, &params["requestId"]),
+        (message.progress_token, &params["progressToken"]),
+        (message.meta.progress_token, &meta["progressToken"]),
+        (message.meta.subscription_id, &meta["io.modelcontextprotocol/subscriptionId"]),
+    ] {
+        match id {
+            Some(Id::Number(raw)) => assert_eq!(serde_json::from_str::<Value>(raw).ok().as_ref(), Some(value)),
+            Some(Id::String(text)) => compare_text(Some(text), value),
+            None => assert!(!value.is_string() && !value.is_number(), "{value}"),
+        }
+    }
+    assert_eq!(message.id_is_null, tree.get("id").is_some_and(Value::is_null));
+    assert_eq!(message.is_error, result["isError"] == true);
+    assert_eq!(message.has_result, tree.get("result").is_some());
+    assert_eq!(message.error.is_some(), !tree["error"].is_null());
+    assert_eq!(message.error.and_then(|error| error.code), tree["error"]["code"].as_i64());
+    assert_eq!(message.meta.present, params.get("_meta").is_some());
+    let arguments = message.arguments.map(|raw| serde_json::from_slice::<Value>(raw).ok());
+    assert_eq!(arguments, params.get("arguments").map(|value| Some(value.clone())));
+    let objects = tree.get("params").is_none_or(Value::is_object) && params.get("_meta").is_none_or(Value::is_object);
+    assert_eq!(message.spliceable(), objects && message.kind() != Kind::Response);
+}
+
+fn compare_text(text: Option<Text<'_>>, value: &Value) {
+    assert_eq!(text.map(|text| text.decode().into_owned()).as_deref(), value.as_str());
+    if let (Some(text), Some(value)) = (text, value.as_str()) {
+        assert!(text.eq_str(value));
+    }
+}
+
+/// Whether `data` is no message by its members, or two at once. Members are looked at one by one, because the first of
+/// two of a name may be the one that was refused.
+fn is_bad_shape(data: &[u8]) -> bool {
+    let members = serde_json::from_slice::<Members>(data).map(|members| members.0).unwrap_or_default();
+    let has = |name: &str| members.iter().any(|(key, value)| key == name && !(name == "error" && value.is_null()));
+    let wrong = members.iter().any(|(key, value)| match key.as_str() {
+        "method" | "jsonrpc" => !value.is_string(),
+        "id" => !(value.is_null() || value.is_string() || value.is_number()),
+        _ => false,
+    });
+    wrong || has("method") == (has("result") || has("error"))
+}
+
+/// The members of an object in their order, repeated ones included.
+#[derive(Default)]
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(member) = map.next_entry()? {
+            self.0.push(member);
+        }
+        Ok(self)
+    }
+}
+
+/// Whether an independent parser refuses only what this one lets through on purpose.
+fn is_leniency(data: &[u8], error: &str) -> bool {
+    let on_purpose = ["control character", "hex escape", "surrogate", "number out of range", "recursion limit"];
+    let spelled = |word: &[u8]| memchr::memmem::find(data, word).is_some();
+    on_purpose.iter().any(|reason| error.contains(reason)) || spelled(b"NaN") || spelled(b"Infinity")
+}
+
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    events: Vec<Option<(Vec<u8>, Vec<u8>)>>,
+    unfinished: bool,
+    saw_id: bool,
+    retry_ms: Option<u64>,
+}
+
+fn events(stream: &[u8], limit: usize, mut size: impl FnMut(usize) -> usize) -> Outcome {
+    let mut sse = Sse::new(limit);
+    let mut events = Vec::new();
+    let mut rest = stream;
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(size(rest.len()).clamp(1, rest.len()));
+        rest = after;
+        let mut last = 0;
+        sse.feed(chunk, |event| {
+            let end = match event {
+                Event::Message { event, data, data_at, end } => {
+                    if let Some(at) = data_at {
+                        assert_eq!(chunk.get(at..at + data.len()), Some(data));
+                    }
+                    events.push(Some((event.unwrap_or_default().to_vec(), data.to_vec())));
+                    end
+                }
+                Event::Oversized { end } => {
+                    events.push(None);
+                    end
+                }
+            };
+            assert!(last < end && end <= chunk.len());
+            assert!(matches!(chunk.get(end - 1), Some(b'\r' | b'\n')));
+            last = end;
+        });
+    }
+    Outcome {
+        events,
+        unfinished: sse.finish(),
+        saw_id: sse.saw_id(),
+        retry_ms: sse.retry_ms(),
+    }
+}
+
+/// The algorithm of the standard, word for word and slow.
+fn plain_events(stream: &[u8]) -> Vec<Option<(Vec<u8>, Vec<u8>)>> {
+    let stream = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
+    let mut events = Vec::new();
+    let (mut name, mut data) = (Vec::new(), Vec::new());
+    let mut line = Vec::new();
+    let mut bytes = stream.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\r' && byte != b'\n' {
+            line.push(byte);
+            continue;
+        }
+        if byte == b'\r' {
+            bytes.next_if_eq(&b'\n');
+        }
+        let line = std::mem::take(&mut line);
+        if line.is_empty() {
+            let name = std::mem::take(&mut name);
+            if data.pop().is_some() {
+                events.push(Some((name, std::mem::take(&mut data))));
+            }
+            continue;
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let value = line.get(colon + 1..).unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match &line[..colon] {
+            b"event" => name = value.to_vec(),
+            b"data" => {
+                data.extend_from_slice(value);
+                data.push(b'\n');
+            }
+            _ => {}
+        }
+    }
+    events
+}

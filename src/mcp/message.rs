@@ -1,0 +1,166 @@
+//! A borrowed view of one JSON-RPC 2.0 message: what a proxy needs of it to name, match, judge and re-parent it.
+//!
+//! The biases: a body that could be read in two ways is not read at all, and a field of an unexpected type counts as
+//! absent rather than as a failure, unless the message cannot be told apart without it.
+
+use super::meta::Points;
+use super::read;
+use super::scan::Scanner;
+
+pub use super::id::{Id, MAX_ID_BYTES, OwnedId};
+pub use super::text::Text;
+
+/// Reads one message: a single JSON object, its members in any order and spelled with or without escapes.
+///
+/// One pass, nothing copied, nothing allocated unless a member name is spelled with escapes. The whole body is checked,
+/// so an object cut short or followed by anything but white space is refused. The caller bounds the size.
+///
+/// # Errors
+///
+/// A [`Doubt`]; the bytes are then best passed on untouched.
+pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
+    let text = std::str::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
+    let mut scanner = Scanner::new(text);
+    match scanner.space() {
+        Some(b'{') => {}
+        Some(b'[') => return Err(Doubt::Batch),
+        Some(b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(Doubt::NotObject),
+        _ => return Err(Doubt::NotJson),
+    }
+    let mut message = Message::default();
+    read::top(&mut scanner, &mut message)?;
+    match scanner.space() {
+        None => Ok(message),
+        Some(_) => Err(Doubt::NotJson),
+    }
+}
+
+/// Why a body was not read as a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// Not JSON as RFC 8259 defines it, or something follows the first value. A byte order mark counts as this.
+    NotJson,
+    /// Not UTF-8, which MCP requires and JSON-RPC implies.
+    NotUtf8,
+    /// A member that is read here occurs twice: receivers differ on which of the two counts.
+    Duplicate,
+    /// Nested deeper than 128 levels.
+    Depth,
+    /// Neither an object nor an array; decided by the first character.
+    NotObject,
+    /// An array, so probably a batch (MCP 2025-03-26); decided by the first character.
+    Batch,
+    /// JSON, but not a message: `id`, `method` or `jsonrpc` has a type that JSON-RPC does not allow, or the object is
+    /// both call and answer, or neither.
+    BadShape,
+}
+
+/// The three kinds of message (JSON-RPC 2.0, sections 4 and 5).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Kind {
+    /// Has a method and an identifier, and so expects an answer.
+    Request,
+    /// Has a method and no identifier.
+    Notification,
+    /// Has a result or an error.
+    #[default]
+    Response,
+}
+
+/// One message. Every text is borrowed from the body; absent, `null` and wrongly typed fields are all `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Message<'a> {
+    /// Name of the method; present in requests and notifications.
+    pub method: Option<Text<'a>>,
+    /// The identifier.
+    pub id: Option<Id<'a>>,
+    /// Whether `id` is there and `null`, as in an error that answers an unreadable request.
+    pub id_is_null: bool,
+    /// The protocol's version, `2.0` in all of MCP.
+    pub jsonrpc: Option<Text<'a>>,
+
+    /// `params.name`: the tool of `tools/call`, the prompt of `prompts/get`.
+    pub name: Option<Text<'a>>,
+    /// `params.uri`: the resource of `resources/read` and its relatives.
+    pub uri: Option<Text<'a>>,
+    /// `params.taskId`: the task of `tasks/get` and its relatives.
+    pub task_id: Option<Text<'a>>,
+    /// `params.arguments`, the bytes of the value whatever its type.
+    pub arguments: Option<&'a [u8]>,
+    /// `params.requestId`: what `notifications/cancelled` is about.
+    pub request_id: Option<Id<'a>>,
+    /// `params.progressToken`: what `notifications/progress` is about.
+    pub progress_token: Option<Id<'a>>,
+    /// `params.requestState`: what a retry echoes of an `input_required` result (MCP 2026-07-28). A secret.
+    pub request_state: Option<Text<'a>>,
+    /// `params.protocolVersion` of `initialize`.
+    pub params_protocol_version: Option<Text<'a>>,
+    /// `params.clientInfo.name` of `initialize`.
+    pub params_client_name: Option<Text<'a>>,
+    /// `params._meta`.
+    pub meta: Meta<'a>,
+
+    /// Whether the answer has a `result`.
+    pub has_result: bool,
+    /// Whether `result.isError` is `true`: the tool itself reports that it failed.
+    pub is_error: bool,
+    /// `result.resultType` (MCP 2026-07-28): `complete`, `input_required`, or an extension's, such as `task`.
+    pub result_type: Option<Text<'a>>,
+    /// `result.protocolVersion` of the answer to `initialize`.
+    pub result_protocol_version: Option<Text<'a>>,
+    /// `result.requestState` of an `input_required` result (MCP 2026-07-28). A secret.
+    pub result_request_state: Option<Text<'a>>,
+    /// `result.taskId`, or `result.task.taskId` as MCP 2025-11-25 has it.
+    pub result_task_id: Option<Text<'a>>,
+    /// `result.status`: the state of a task.
+    pub result_status: Option<Text<'a>>,
+    /// `error`, unless it is absent or `null`.
+    pub error: Option<ErrorView<'a>>,
+
+    pub(super) kind: Kind,
+    pub(super) points: Points,
+}
+
+impl Message<'_> {
+    /// Request, notification or response.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether trace context can be written into this message: it is a call, and its `params` and `params._meta`, where
+    /// present, are objects.
+    pub fn spliceable(&self) -> bool {
+        self.kind != Kind::Response && self.points.are_objects()
+    }
+}
+
+/// What is read of `params._meta` (MCP 2026-07-28, reserved keys). Trace context is what the peer wrote, unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct Meta<'a> {
+    /// Whether `params._meta` is there, of whatever type.
+    pub present: bool,
+    /// `traceparent` (W3C Trace Context).
+    pub traceparent: Option<Text<'a>>,
+    /// `tracestate` (W3C Trace Context).
+    pub tracestate: Option<Text<'a>>,
+    /// `baggage` (W3C Baggage).
+    pub baggage: Option<Text<'a>>,
+    /// `io.modelcontextprotocol/protocolVersion`; its presence makes a request a 2026-07-28 one.
+    pub protocol_version: Option<Text<'a>>,
+    /// `name` in `io.modelcontextprotocol/clientInfo`.
+    pub client_name: Option<Text<'a>>,
+    /// `io.modelcontextprotocol/subscriptionId`: the `subscriptions/listen` request that a notification belongs to.
+    pub subscription_id: Option<Id<'a>>,
+    /// `progressToken`: the name under which the sender wants to hear of progress.
+    pub progress_token: Option<Id<'a>>,
+}
+
+/// What is read of `error` (JSON-RPC 2.0, section 5.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorView<'a> {
+    /// `code`, if it is an integer.
+    pub code: Option<i64>,
+    /// `message`; may hold user data.
+    pub message: Option<Text<'a>>,
+}

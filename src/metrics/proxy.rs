@@ -1,0 +1,78 @@
+//! The metrics of the request path.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// What happened on the request path. Cloning shares the counters.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyMetrics {
+    /// Requests that the proxy answered itself, by what went wrong.
+    failed: Family<Reason, Counter>,
+    /// CLIENT spans by how their parent was found.
+    parents: [Counter; 4],
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections refused because too many were open.
+    pub connections_refused: Counter,
+    /// Configured baggage entries that found no room.
+    baggage_full: Counter,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct MethodLabel {
+    method: &'static str,
+}
+
+impl ProxyMetrics {
+    /// Creates the metrics at zero and registers them under their public
+    /// names. `methods` are the label values of the parents, in their order.
+    pub fn register(registry: &mut Registry, methods: [&'static str; 4]) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("meshtrace");
+        registry.register(
+            "requests_failed",
+            "Requests that the proxy answered itself, by reason",
+            metrics.failed.clone(),
+        );
+        let parents = Family::<MethodLabel, Counter>::default();
+        let counters = methods.map(|method| parents.get_or_create(&MethodLabel { method }).clone());
+        registry.register("parent", "CLIENT spans by how their parent was found", parents);
+        registry.register("connections", "Connections accepted", metrics.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections refused because too many were open",
+            metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "baggage_full",
+            "Configured baggage entries that found no room in a request's baggage",
+            metrics.baggage_full.clone(),
+        );
+        Self { parents: counters, ..metrics }
+    }
+
+    /// Counts a request that the proxy had to answer itself. The reason comes
+    /// from a fixed set.
+    pub fn failed(&self, reason: &'static str) {
+        self.failed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a CLIENT span by the index of its method.
+    pub fn parent(&self, method: usize) {
+        if let Some(counter) = self.parents.get(method) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a baggage entry that found no room.
+    pub fn baggage_full(&self) {
+        self.baggage_full.inc();
+    }
+}

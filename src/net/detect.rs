@@ -1,0 +1,76 @@
+//! Tells HTTP/1 and HTTP/2 apart by the first bytes of a connection.
+//!
+//! Anything that does not begin with the HTTP/2 preface (RFC 9113, 3.4) is
+//! taken for HTTP/1, whose parser then refuses what it cannot read.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the downstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// Waits for the first bytes and says what they begin. The bytes returned
+/// were consumed and have to be read again before the socket.
+pub async fn detect(tcp: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
+    let mut ahead = [0; PREFACE.len()];
+    let length = tcp.peek(&mut ahead).await?;
+    match judge(&ahead[..length]) {
+        Some(protocol) => Ok((protocol, Bytes::new())),
+        // The same bytes can be peeked at for ever, so a preface that comes
+        // in pieces is read instead.
+        None if length > 0 => read_on(tcp).await,
+        None => Ok((Protocol::Http1, Bytes::new())),
+    }
+}
+
+async fn read_on(tcp: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
+    let mut read = BytesMut::with_capacity(PREFACE.len());
+    loop {
+        let mut rest = [0; PREFACE.len()];
+        let wanted = PREFACE.len() - read.len();
+        let length = tcp.read(&mut rest[..wanted]).await?;
+        read.extend_from_slice(&rest[..length]);
+        match judge(&read) {
+            Some(protocol) => return Ok((protocol, read.freeze())),
+            None if length == 0 => return Ok((Protocol::Http1, read.freeze())),
+            None => {}
+        }
+    }
+}
+
+/// `None` while the bytes are a true prefix of the preface.
+fn judge(bytes: &[u8]) -> Option<Protocol> {
+    if bytes == PREFACE {
+        Some(Protocol::Http2)
+    } else if PREFACE.starts_with(bytes) {
+        None
+    } else {
+        Some(Protocol::Http1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preface_is_told_from_methods_that_begin_like_it() {
+        assert_eq!(judge(PREFACE), Some(Protocol::Http2));
+        assert_eq!(judge(b"PRI * HTTP/2.0\r\n"), None);
+        assert_eq!(judge(b"P"), None);
+        for text in ["POST / HTTP/1.1\r\n", "PUT", "GET / HTTP/1.1", "PRI * HTTP/1.1"] {
+            assert_eq!(judge(text.as_bytes()), Some(Protocol::Http1), "{text}");
+        }
+    }
+}

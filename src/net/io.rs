@@ -1,0 +1,125 @@
+//! The stream under a connection: a TCP socket that can hand out bytes that
+//! were read ahead, notes that something arrived, and can end in a reset.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What the owner of a connection and its socket tell each other.
+#[derive(Debug, Default)]
+pub struct Signals {
+    received: AtomicBool,
+    reset: AtomicBool,
+}
+
+impl Signals {
+    /// Whether bytes arrived since this was last asked.
+    pub fn take_received(&self) -> bool {
+        // A plain load first: the usual answer needs no write to the line.
+        self.received.load(Ordering::Relaxed) && self.received.swap(false, Ordering::Relaxed)
+    }
+
+    /// Makes the socket end in a reset instead of a clean close, so that a
+    /// peer which reads until the end cannot take a torn message for whole.
+    pub fn reset_on_close(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A TCP stream with a prefix that is read first.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+    prefix: Bytes,
+    signals: Arc<Signals>,
+}
+
+impl Stream {
+    /// Wraps a socket; `prefix` holds what was already read from it.
+    pub fn new(tcp: TcpStream, prefix: Bytes, signals: Arc<Signals>) -> Self {
+        Stream { tcp, prefix, signals }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let length = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix[..length]);
+            self.prefix.advance(length);
+            self.signals.received.store(true, Ordering::Relaxed);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.signals.received.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.signals.reset.load(Ordering::Relaxed) {
+            // The drop that follows resets; a FIN now would look like an end.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.signals.reset.load(Ordering::Relaxed) {
+            let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Prepares an accepted or dialled socket: no delay for small writes, and
+/// probes that find out when the other host is gone.
+pub fn tune(tcp: &TcpStream) {
+    // A socket that closed meanwhile refuses these; its next read says so.
+    let _ = tcp.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15));
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}

@@ -1,0 +1,9 @@
+//! Sockets: accepting, telling protocols apart, dialling, copying bytes.
+//! Nothing here knows of spans.
+
+pub mod detect;
+pub mod dial;
+pub mod io;
+pub mod listen;
+pub mod registry;
+pub mod tunnel;

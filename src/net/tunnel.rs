@@ -1,0 +1,70 @@
+//! Copies bytes both ways, unread, until both sides are done; a side that
+//! breaks off is felt by the other as a reset, never as a clean end.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How much is in transit for each direction, in bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// What passed through a tunnel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passed {
+    /// Bytes from the first stream to the second.
+    pub sent: u64,
+    /// Bytes from the second stream to the first.
+    pub received: u64,
+}
+
+/// Copies until both directions have ended or either fails. What had passed
+/// by then is counted in both cases.
+pub async fn copy<A, B>(a: &mut A, b: &mut B) -> (Passed, io::Result<()>)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut a = Counted { inner: a, read: 0 };
+    let mut b = Counted { inner: b, read: 0 };
+    let result = tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER).await;
+    (Passed { sent: a.read, received: b.read }, result.map(drop))
+}
+
+/// Counts what is read, so that a broken tunnel still knows its bytes.
+struct Counted<'a, S> {
+    inner: &'a mut S,
+    read: u64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut *self.inner).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_shutdown(cx)
+    }
+}

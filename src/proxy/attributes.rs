@@ -1,0 +1,124 @@
+//! What a span says of its request: the attributes of the conventions for
+//! MCP and HTTP.
+
+use http::{HeaderName, Method, Version, header, request};
+
+use super::begin::Met;
+use super::subject::Call;
+use crate::mcp::method::Target;
+use crate::trace::redact;
+use crate::trace::semconv as key;
+use crate::trace::span::Span;
+
+/// Name and attributes of an MCP request or notification.
+pub(super) fn of_call(span: &mut Span, call: &Call<'_>) {
+    span.set_str(key::MCP_METHOD_NAME, &call.method);
+    match (call.known.map(|known| &known.target), call.target.as_deref()) {
+        (Some(Target::ToolName), Some(tool)) => {
+            span.set_name_parts(&call.method, tool);
+            span.set_str(key::GEN_AI_TOOL_NAME, tool);
+        }
+        (Some(Target::PromptName), Some(prompt)) => {
+            span.set_name_parts(&call.method, prompt);
+            span.set_str(key::GEN_AI_PROMPT_NAME, prompt);
+        }
+        (target, name) => {
+            span.set_name(&call.method);
+            if let (Some(Target::ResourceUri), Some(uri)) = (target, name) {
+                span.set_str(key::MCP_RESOURCE_URI, uri);
+            }
+        }
+    }
+    if call.method == "tools/call" {
+        span.set_static(key::GEN_AI_OPERATION_NAME, key::EXECUTE_TOOL);
+    }
+    if let Some(id) = &call.id {
+        span.set_str(key::JSONRPC_REQUEST_ID, id.as_str());
+    }
+    if let Some(version) = &call.version {
+        span.set_str(key::MCP_PROTOCOL_VERSION, version);
+    }
+    if let Some(session) = call.session {
+        span.set_str(key::MCP_SESSION_ID, session);
+    }
+    if let Some(version) = &call.jsonrpc {
+        span.set_str(key::JSONRPC_PROTOCOL_VERSION, version);
+    }
+    span.set_static(key::NETWORK_TRANSPORT, "tcp");
+    span.set_static(key::NETWORK_PROTOCOL_NAME, "http");
+}
+
+/// Name and attributes of any other HTTP request.
+pub(super) fn of_http(span: &mut Span, head: &request::Parts, met: &Met<'_>) {
+    let method = known_method(&head.method);
+    // A path is unbounded and so never part of a name.
+    span.set_name_static(method.unwrap_or("HTTP"));
+    span.set_static(key::HTTP_REQUEST_METHOD, method.unwrap_or("_OTHER"));
+    if method.is_none() {
+        span.set_str(key::HTTP_REQUEST_METHOD_ORIGINAL, head.method.as_str());
+    }
+    if head.method == Method::CONNECT {
+        return;
+    }
+    if met.outbound {
+        let query = head.uri.query().map(redact::query);
+        let separator = if query.is_some() { "?" } else { "" };
+        let query = query.unwrap_or_default();
+        span.set_str(
+            key::URL_FULL,
+            &format!("http://{}{}{separator}{query}", met.target, head.uri.path()),
+        );
+    } else {
+        span.set_str(key::URL_PATH, head.uri.path());
+        span.set_static(key::URL_SCHEME, "http");
+        if let Some(query) = head.uri.query() {
+            span.set_str(key::URL_QUERY, &redact::query(query));
+        }
+        if let Some(agent) = text(head, header::USER_AGENT) {
+            span.set_str(key::USER_AGENT_ORIGINAL, agent);
+        }
+        set_host(span, head);
+    }
+}
+
+/// Who talks to whom.
+pub(super) fn of_network(span: &mut Span, version: Version, met: &Met<'_>) {
+    span.set_static(
+        key::NETWORK_PROTOCOL_VERSION,
+        match version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        },
+    );
+    if met.outbound {
+        span.set_str(key::SERVER_ADDRESS, &met.target.host);
+        span.set_int(key::SERVER_PORT, i64::from(met.target.port));
+    } else {
+        span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip().to_canonical().to_string());
+        span.set_int(key::CLIENT_PORT, i64::from(met.downstream.port()));
+    }
+}
+
+/// The server as the client named it.
+fn set_host(span: &mut Span, head: &request::Parts) {
+    let authority = head.uri.authority().cloned();
+    let named = authority.or_else(|| text(head, header::HOST)?.parse().ok());
+    if let Some(named) = named {
+        span.set_str(key::SERVER_ADDRESS, named.host());
+        if let Some(port) = named.port_u16() {
+            span.set_int(key::SERVER_PORT, i64::from(port));
+        }
+    }
+}
+
+fn text(head: &request::Parts, name: HeaderName) -> Option<&str> {
+    head.headers.get(name)?.to_str().ok()
+}
+
+/// The methods of RFC 9110 and `PATCH`; others would make names unbounded.
+fn known_method(method: &Method) -> Option<&'static str> {
+    const KNOWN: [&str; 9] =
+        ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| method == known)
+}

@@ -1,0 +1,358 @@
+//! From a request that was read to a request that is ready to leave: find the
+//! parent, decide sampling, start the span, inject the context.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{header, request};
+use opentelemetry::trace::{SpanId, SpanKind};
+
+use super::attributes;
+use super::body::RequestBody;
+use super::exchange::{Answer, Awaited, Exchange};
+use super::headers;
+use super::inject::{Context, Injection};
+use super::read::Read;
+use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
+use super::subject::{Call, Subject};
+use super::worker::Worker;
+use crate::mcp::message::{self, Message};
+use crate::net::dial;
+use crate::trace::context::{Claim, Outgoing, TraceContext, flags};
+use crate::trace::links::{self, Parent};
+use crate::trace::semconv as key;
+use crate::trace::span::{Span, Value};
+use crate::w3c::baggage::Baggage;
+use crate::w3c::traceparent::Traceparent;
+use crate::w3c::tracestate::Tracestate;
+
+/// Where and when a request was met.
+#[derive(Clone, Copy, Debug)]
+pub struct Met<'a> {
+    /// Whether it comes from the pod's own application.
+    pub outbound: bool,
+    /// Who sent it.
+    pub downstream: SocketAddr,
+    /// Whom it goes to.
+    pub target: &'a Authority,
+    /// The address that was reached there, if any was.
+    pub upstream: Option<SocketAddr>,
+    /// When its head had arrived, on the clock that measures durations.
+    pub started: Instant,
+    /// The same moment on the clock of dates.
+    pub started_at: SystemTime,
+}
+
+/// A request ready to leave.
+#[derive(Debug)]
+pub struct Begun {
+    /// The body, with context in `_meta` where that is due.
+    pub body: RequestBody,
+    /// The exchange to tell of the response; `None` where nothing is recorded.
+    pub exchange: Option<Box<Exchange>>,
+}
+
+/// Steps 5 to 7 of the life of a request.
+pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read: Read) -> Begun {
+    let (bytes, unread) = match read {
+        Read::Whole(bytes) => (bytes, None),
+        Read::Unread(body, why) => (Bytes::new(), Some((body, why))),
+    };
+    let (message, note) = match &unread {
+        Some((_, why)) => (None, why.as_str()),
+        None => match message::parse(&bytes) {
+            Ok(message) => (Some(message), None),
+            Err(_) => (None, Some("not_understood")),
+        },
+    };
+    let start = Start { worker, met, head, message: message.as_ref(), note };
+    let subject = Subject::of(head, message.as_ref());
+    let (exchange, injection) =
+        if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
+    let spliced = injection.apply(head, &bytes, message.as_ref(), &worker.settings.propagation);
+    let body = match unread {
+        Some((body, _)) => body,
+        None => RequestBody::Whole(Some(spliced.unwrap_or(bytes))),
+    };
+    Begun { body, exchange }
+}
+
+struct Start<'a> {
+    worker: &'a Arc<Worker>,
+    met: Met<'a>,
+    head: &'a request::Parts,
+    message: Option<&'a Message<'a>>,
+    note: Option<&'static str>,
+}
+
+type Started = (Option<Box<Exchange>>, Injection);
+
+impl Start<'_> {
+    /// A request to the pod: its SERVER span continues what the caller sent.
+    fn inbound(&self, subject: &Subject<'_>) -> Started {
+        let claim = self.claim();
+        let tracer = &self.worker.tracer;
+        if is_session_long(subject) {
+            // Whatever inherits the context of a session would be parented
+            // wrongly for as long as it lives, so the agent gets none of ours.
+            if let Some(context) = claim.context() {
+                tracer.server_spans.never_a_parent(context.parent.span_id);
+            }
+            let span = self.wants_span(subject).then(|| self.sampled(subject, claim.context())).flatten();
+            let exchange = span.map(|(mut span, _)| {
+                tracer.server_spans.never_a_parent(span.span_id);
+                self.link(&mut span, claim.other, "other_carrier");
+                self.exchange(span, subject)
+            });
+            return (exchange, Injection::nothing());
+        }
+        if !self.wants_span(subject) {
+            return (None, Injection::nothing());
+        }
+        let trusted = self.propagation().trust_inbound;
+        let parent = claim.context().filter(|_| trusted);
+        let baggage = if trusted { self.baggage() } else { None };
+        let mut injection = self.injection(subject);
+        injection.baggage = baggage.clone();
+        injection.drop_baggage = !trusted;
+        let Some((mut span, outgoing)) = self.sampled(subject, parent) else {
+            return self.unrecorded_inbound(parent, baggage, injection);
+        };
+        let link = if trusted { claim.other } else { claim.context().map(|c| c.parent) };
+        self.link(&mut span, link, if trusted { "other_carrier" } else { "untrusted" });
+        let id = span.span_id;
+        let mut exchange = self.exchange(span, subject);
+        tracer.server_spans.begin(id, baggage);
+        exchange.remember(id);
+        injection.context = Context::Write(outgoing);
+        (Some(exchange), injection)
+    }
+
+    /// The decision not to record travels on; nothing else is done, but for
+    /// baggage, which agents drop and which has nothing to do with recording.
+    fn unrecorded_inbound(
+        &self,
+        parent: Option<&TraceContext>,
+        baggage: Option<Baggage>,
+        mut injection: Injection,
+    ) -> Started {
+        let outgoing = self.unrecorded(parent);
+        let mut exchange = None;
+        if baggage.is_some() {
+            let id = outgoing.parent.span_id;
+            self.worker.tracer.server_spans.begin(id, baggage);
+            let mut keeper = Box::new(Exchange::unrecorded(Arc::clone(self.worker), self.met.started));
+            keeper.remember(id);
+            exchange = Some(keeper);
+        }
+        injection.context = Context::Write(outgoing);
+        (exchange, injection)
+    }
+
+    /// A call of the pod: its CLIENT span hangs under what the call proves.
+    fn outbound(&self, subject: &Subject<'_>) -> Started {
+        let tracer = &self.worker.tracer;
+        let parent = links::parent_of_call(self.claim(), &tracer.server_spans);
+        let mut injection = self.injection(subject);
+        let allowed = self.may_see_context();
+        if !allowed && parent.server_span.is_some() {
+            // The agent copied what we gave it; that is not for strangers.
+            injection.context = Context::Strip;
+            injection.drop_baggage = true;
+        }
+        if matches!(subject, Subject::Quiet) || !self.wants_span(subject) {
+            return (None, injection);
+        }
+        if allowed {
+            injection.baggage = self.outgoing_baggage(parent.server_span);
+        }
+        self.worker.metrics.proxy.parent(parent.provenance.method.index());
+        let Some((mut span, outgoing)) = self.sampled(subject, parent.context.as_ref()) else {
+            if allowed {
+                injection.context = Context::Write(self.unrecorded(parent.context.as_ref()));
+            }
+            return (None, injection);
+        };
+        self.describe_parent(&mut span, &parent);
+        if allowed {
+            injection.context = Context::Write(outgoing);
+        }
+        (Some(self.exchange(span, subject)), injection)
+    }
+
+    fn propagation(&self) -> &Propagation {
+        &self.worker.settings.propagation
+    }
+
+    fn wants_span(&self, subject: &Subject<'_>) -> bool {
+        let settings = &self.worker.settings;
+        let method = match subject {
+            Subject::Quiet => return false,
+            Subject::Http if !settings.spans.http => return false,
+            Subject::Http => None,
+            Subject::Call(call) => Some(&*call.method),
+        };
+        let header = |name| self.head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+        let described = Described {
+            path: Some(self.head.uri.path()),
+            user_agent: header(header::USER_AGENT),
+            method,
+            host: header(header::HOST).map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name)),
+        };
+        !settings.disabled && !settings.spans.ignores(&described)
+    }
+
+    fn claim(&self) -> Claim {
+        let formats = self.propagation().formats;
+        let from_headers = headers::extract(&self.head.headers, formats);
+        let meta = self.message.map(|m| &m.meta).filter(|_| formats.tracecontext);
+        let from_meta = meta.and_then(|meta| {
+            let parent = Traceparent::parse(meta.traceparent.as_ref()?.decode().as_bytes())?;
+            let state = meta.tracestate.as_ref().map(|t| t.decode());
+            let tracestate = state.and_then(|text| Tracestate::parse([text.as_bytes()]));
+            Some(TraceContext { parent, tracestate })
+        });
+        Claim::choose(from_meta, from_headers, self.propagation().parent == Preference::Header)
+    }
+
+    /// The baggage that came: `_meta` counts where it has the key, else the
+    /// headers; the two are never mixed.
+    fn baggage(&self) -> Option<Baggage> {
+        let formats = self.propagation().formats;
+        if !formats.baggage {
+            return None;
+        }
+        match self.message.and_then(|m| m.meta.baggage.as_ref()) {
+            Some(text) => Baggage::parse([text.decode().as_bytes()]),
+            None => headers::extract_baggage(&self.head.headers, formats),
+        }
+    }
+
+    fn outgoing_baggage(&self, server_span: Option<SpanId>) -> Option<Baggage> {
+        if !self.propagation().formats.baggage {
+            return None;
+        }
+        let restored = || server_span.and_then(|id| self.worker.tracer.server_spans.baggage(id));
+        let mut baggage = self.baggage().or_else(restored).unwrap_or_default();
+        for (name, value) in &self.propagation().baggage_set {
+            if !baggage.set(name, value) {
+                self.worker.metrics.proxy.baggage_full();
+            }
+        }
+        (!baggage.is_empty()).then_some(baggage)
+    }
+
+    /// Whether our context may go where this call goes.
+    fn may_see_context(&self) -> bool {
+        let host = &self.met.target.host;
+        match &self.propagation().to {
+            Destinations::All => true,
+            Destinations::Hosts(globs) => globs.iter().any(|glob| glob.matches_ignoring_case(host)),
+            Destinations::Private => {
+                dial::is_private_name(host)
+                    || self.met.upstream.is_some_and(|address| dial::is_private(address.ip()))
+            }
+        }
+    }
+
+    fn injection(&self, subject: &Subject<'_>) -> Injection {
+        let mut injection = Injection::nothing();
+        injection.into_meta = self.propagation().write_meta && matches!(subject, Subject::Call(_));
+        injection
+    }
+
+    /// Decides, and starts the span with what is known of the request.
+    fn sampled(&self, subject: &Subject<'_>, parent: Option<&TraceContext>) -> Option<(Box<Span>, Outgoing)> {
+        let tracer = &self.worker.tracer;
+        let trace_id = parent.map_or_else(|| tracer.ids.trace_id(), |p| p.parent.trace_id);
+        let decision = tracer.sampler.decide(parent, trace_id);
+        if !decision.sampled {
+            return None;
+        }
+        let span_id = tracer.ids.span_id();
+        let flags = flags(parent, true);
+        let outgoing = Outgoing::of_span(trace_id, span_id, flags, parent, &decision);
+        let mut span = Box::new(Span::new(self.worker.settings.span_limits));
+        span.trace_id = trace_id;
+        span.span_id = span_id;
+        span.flags = flags;
+        span.parent = parent.map(|p| p.parent.span_id);
+        span.parent_remote = parent.is_some();
+        span.kind = if self.met.outbound { SpanKind::Client } else { SpanKind::Server };
+        span.start_unix_nanos = unix_nanos(self.met.started_at);
+        span.set_tracestate(&outgoing.tracestate);
+        match subject {
+            Subject::Call(call) => attributes::of_call(&mut span, call),
+            _ => attributes::of_http(&mut span, self.head, &self.met),
+        }
+        attributes::of_network(&mut span, self.head.version, &self.met);
+        if let Some(note) = self.note {
+            span.set_static(key::MESHTRACE_BODY, note);
+        }
+        Some((span, outgoing))
+    }
+
+    /// The context for a request that nobody records: the caller's own where
+    /// there is one, since a span of ours would never be seen.
+    fn unrecorded(&self, parent: Option<&TraceContext>) -> Outgoing {
+        let tracer = &self.worker.tracer;
+        match parent {
+            Some(parent) => {
+                let decision = tracer.sampler.decide(Some(parent), parent.parent.trace_id);
+                Outgoing::passed_on(parent, &decision)
+            }
+            None => Outgoing::unrecorded_root(tracer.ids.trace_id(), tracer.ids.span_id()),
+        }
+    }
+
+    fn exchange(&self, span: Box<Span>, subject: &Subject<'_>) -> Box<Exchange> {
+        let awaited = match subject {
+            Subject::Call(call) if call.notification => Awaited::Acknowledgement,
+            Subject::Call(call) => Awaited::Answer(answer(call)),
+            _ => Awaited::Response,
+        };
+        Box::new(Exchange::new(Arc::clone(self.worker), span, self.met.started, awaited))
+    }
+
+    fn link(&self, span: &mut Span, other: Option<Traceparent>, reason: &'static str) {
+        if let Some(other) = other {
+            let attributes = [(key::MESHTRACE_LINK_REASON, Value::Str(reason))];
+            span.add_link(other.trace_id, other.span_id, other.flags, true, &attributes);
+        }
+    }
+
+    fn describe_parent(&self, span: &mut Span, parent: &Parent) {
+        let provenance = &parent.provenance;
+        span.set_static(key::MESHTRACE_PARENT_METHOD, provenance.method.as_str());
+        span.set_bool(key::MESHTRACE_PARENT_EXACT, provenance.exact);
+        if provenance.candidates > 1 {
+            span.set_int(key::MESHTRACE_PARENT_CANDIDATES, provenance.candidates.try_into().unwrap_or(i64::MAX));
+        }
+        if provenance.late {
+            span.set_bool(key::MESHTRACE_PARENT_LATE, true);
+        }
+        let reason = if parent.context.is_some() { "other_carrier" } else { "not_a_parent" };
+        self.link(span, parent.link, reason);
+    }
+}
+
+fn answer(call: &Call<'_>) -> Answer {
+    Answer { id: call.id.clone(), initialize: call.method == "initialize", modern: call.modern }
+}
+
+/// Whether what this request carries outlives the request in the agent: SDKs
+/// start the tasks of a session while they handle one of these.
+fn is_session_long(subject: &Subject<'_>) -> bool {
+    match subject {
+        Subject::Quiet => true,
+        Subject::Call(call) => call.notification || call.method == "initialize",
+        Subject::Http => false,
+    }
+}
+
+fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,259 @@
+//! The bodies that pass through: what is sent upstream, and what is sent back
+//! while the span's end is looked for in it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::exchange::{Exchange, Progress};
+use super::expect::Gate;
+use super::connection::InFlight;
+use super::upstream::{Guard, Upstream};
+
+/// The error of a body that broke off; hyper turns it into a torn connection.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How many bytes of small frames that are ready together are written as one.
+const MERGE_BYTES: usize = 16 * 1024;
+
+/// A request body on its way upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// Read whole by the message view, perhaps with context spliced in.
+    Whole(Option<Bytes>),
+    /// Not read, or only begun: what was read goes first, the rest follows.
+    Stream {
+        /// What the message view took and gives back, a failure included: a
+        /// body that broke off must not look like one that ended.
+        first: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+        /// The rest, which may hold trailers.
+        rest: Incoming,
+        /// Closed until the upstream wants the body.
+        gate: Option<Gate>,
+    },
+}
+
+impl RequestBody {
+    /// A body that streams through unread.
+    pub fn stream(rest: Incoming) -> Self {
+        RequestBody::Stream { first: VecDeque::new(), rest, gate: None }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            RequestBody::Whole(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            RequestBody::Stream { first, rest, gate } => {
+                if let Some(item) = first.pop_front() {
+                    return Poll::Ready(Some(item.map_err(BodyError::from)));
+                }
+                if let Some(closed) = gate {
+                    ready!(closed.poll_open(cx));
+                    *gate = None;
+                }
+                Pin::new(rest).poll_frame(cx).map_err(BodyError::from)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Whole(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            RequestBody::Stream { first, rest, .. } => first.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Whole(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            RequestBody::Stream { first, rest, .. } => {
+                let ahead: u64 = first.iter().map(data_length).sum();
+                let hint = rest.size_hint();
+                let mut sum = SizeHint::new();
+                sum.set_lower(hint.lower() + ahead);
+                if let Some(upper) = hint.upper() {
+                    sum.set_upper(upper + ahead);
+                }
+                sum
+            }
+        }
+    }
+}
+
+fn data_length(item: &Result<Frame<Bytes>, hyper::Error>) -> u64 {
+    item.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64)
+}
+
+/// A response body on its way downstream. It drives the upstream connection
+/// that it comes from, and it holds the exchange, which thereby ends when the
+/// body does: at its end, at its failure, or when the client has gone.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    /// Taken from the source while frames were joined, to be given next.
+    ahead: Option<Item>,
+    exchange: Option<Box<Exchange>>,
+    /// Frees both connections for the next exchange when dropped.
+    _held: Option<(Guard, InFlight)>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Local(Option<Bytes>),
+    Upstream(Incoming, Arc<Upstream>),
+}
+
+impl ResponseBody {
+    /// A body that the proxy itself made.
+    pub fn local(bytes: Bytes) -> Self {
+        ResponseBody { source: Source::Local(Some(bytes)), ahead: None, exchange: None, _held: None }
+    }
+
+    /// A body from the upstream, observed on behalf of an exchange if there is one.
+    pub fn upstream(
+        incoming: Incoming,
+        upstream: Arc<Upstream>,
+        exchange: Option<Box<Exchange>>,
+        held: (Guard, InFlight),
+    ) -> Self {
+        let mut body = ResponseBody {
+            source: Source::Upstream(incoming, upstream),
+            ahead: None,
+            exchange,
+            _held: Some(held),
+        };
+        if body.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.body_ended();
+        }
+    }
+
+    fn fail(&mut self, error: &hyper::Error) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.body_failed(error);
+        }
+    }
+
+    /// The next frame from wherever the body comes from.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(ahead);
+        }
+        match &mut self.source {
+            Source::Local(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Source::Upstream(incoming, upstream) => poll_driven(incoming, upstream, cx),
+        }
+    }
+
+    /// Joins small data frames that are ready now to the first: a write for
+    /// each server-sent event would cost more than all the rest. It waits for
+    /// nothing; a frame that does not fit is kept for the next turn.
+    fn merge(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let Source::Upstream(incoming, upstream) = &mut self.source else { return first };
+        let mut merged: Option<BytesMut> = None;
+        let mut length = first.len();
+        // Every turn adds at least one byte or ends, so the bytes bound it.
+        while length < MERGE_BYTES && !incoming.is_end_stream() {
+            let Poll::Ready(item) = poll_driven(incoming, upstream, cx) else { break };
+            match item {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(|d| d.len() < MERGE_BYTES) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    length += data.len().max(1);
+                    merged.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data);
+                }
+                item => {
+                    self.ahead = Some(item);
+                    break;
+                }
+            }
+        }
+        merged.map_or(first, BytesMut::freeze)
+    }
+}
+
+/// What a body gives: a frame, its failure, or its end.
+type Item = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// Polls a body and, where it has nothing, the connection that feeds it.
+fn poll_driven(incoming: &mut Incoming, upstream: &Upstream, cx: &mut Context<'_>) -> Poll<Item> {
+    if let Poll::Ready(item) = Pin::new(&mut *incoming).poll_frame(cx) {
+        return Poll::Ready(item);
+    }
+    upstream.drive(cx);
+    Pin::new(incoming).poll_frame(cx)
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match ready!(this.poll_source(cx)) {
+            None => {
+                this.finish();
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                this.fail(&error);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        let data = match frame.into_data() {
+            Ok(data) => this.merge(data, cx),
+            Err(frame) => return Poll::Ready(Some(Ok(frame))),
+        };
+        if let Some(exchange) = &mut this.exchange
+            && exchange.observe(&data) == Progress::Decided
+        {
+            this.exchange = None;
+        }
+        // With a known length nobody polls again after the last byte.
+        if this.is_end_stream() {
+            this.finish();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_none()
+            && match &self.source {
+                Source::Local(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+                Source::Upstream(incoming, _) => incoming.is_end_stream(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Local(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            // Only asked before the first frame, when nothing is kept ahead.
+            Source::Upstream(incoming, _) => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One downstream connection from its first byte to its last.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::flow;
+use super::route::Route;
+use super::upstream::Upstreams;
+use super::worker::Worker;
+use crate::net::detect::{self, Protocol};
+use crate::net::io::{self, Stream};
+use crate::net::registry::Watched;
+
+/// What the exchanges of one downstream connection share.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where its requests go.
+    pub route: Arc<Route>,
+    /// The worker that serves it.
+    pub worker: Arc<Worker>,
+    /// Who connected.
+    pub downstream: SocketAddr,
+    /// Its upstream side.
+    pub upstreams: Upstreams,
+    /// Its entry in the registry.
+    pub watched: Arc<Watched>,
+    in_flight: AtomicUsize,
+    protocol: Protocol,
+}
+
+/// An exchange is going on as long as this lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Connection>);
+
+impl Connection {
+    /// Begins an exchange.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// A moment after which the response is overdue.
+    pub fn deadline(&self, after: Duration) -> Deadline<'_> {
+        match self.protocol {
+            // One exchange at a time: the registry's word is enough, and free.
+            Protocol::Http1 => {
+                self.watched.set_deadline(self.worker.registry.deadline(after));
+                Deadline::Watched(&self.watched)
+            }
+            Protocol::Http2 => Deadline::At(Instant::now() + after),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        // What arrived belonged to the exchange, not to a next head.
+        self.0.watched.signals.take_received();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// See [`Connection::deadline`].
+#[derive(Debug)]
+pub enum Deadline<'a> {
+    /// The registry wakes the connection.
+    Watched(&'a Watched),
+    /// Looked at whenever the exchange is polled.
+    At(Instant),
+}
+
+impl Deadline<'_> {
+    /// Whether it has passed.
+    pub fn passed(&self) -> bool {
+        match self {
+            Deadline::Watched(watched) => watched.take_expired(),
+            Deadline::At(moment) => Instant::now() >= *moment,
+        }
+    }
+}
+
+impl Drop for Deadline<'_> {
+    fn drop(&mut self) {
+        if let Deadline::Watched(watched) = self {
+            watched.clear_deadline();
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(
+    mut tcp: TcpStream,
+    downstream: SocketAddr,
+    route: Arc<Route>,
+    worker: Arc<Worker>,
+    watched: Arc<Watched>,
+) {
+    io::tune(&tcp);
+    let Some(Ok((protocol, prefix))) = until_drained(detect::detect(&mut tcp), &watched).await else {
+        return;
+    };
+    let stream = Stream::new(tcp, prefix, Arc::clone(&watched.signals));
+    let connection = Arc::new(Connection {
+        route,
+        worker,
+        downstream,
+        upstreams: Upstreams::default(),
+        watched,
+        in_flight: AtomicUsize::new(0),
+        protocol,
+    });
+    match protocol {
+        Protocol::Http1 => serve_http1(stream, connection).await,
+        Protocol::Http2 => serve_http2(stream, connection).await,
+    }
+}
+
+/// A connection on which nothing has begun leaves at once when told to.
+async fn until_drained<F: Future>(future: F, watched: &Watched) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        watched.set_waker(cx.waker());
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if watched.is_draining() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
+    let limits = connection.worker.limits();
+    let mut builder = http1::Builder::new();
+    builder
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .header_read_timeout(None)
+        .max_header_size(limits.max_head_bytes);
+    if let Some(most) = limits.max_headers_if_changed() {
+        builder.max_headers(most);
+    }
+    let shared = Arc::clone(&connection);
+    let service = service_fn(move |request| flow::handle(request, Arc::clone(&shared)));
+    let server = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut server = pin!(server);
+    let mut watch = Watch { connection: &connection, closing: false, head_begun: false };
+    let result = poll_fn(|cx| {
+        // Two turns at most: the second lets a close that was just asked for happen.
+        for _ in 0..2 {
+            if let Poll::Ready(result) = server.as_mut().poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            match watch.look(cx) {
+                Verdict::Stay => return Poll::Pending,
+                Verdict::Finish => server.as_mut().graceful_shutdown(),
+                Verdict::Leave => return Poll::Ready(None),
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Some(Err(error)) = result {
+        tracing::debug!(downstream = %connection.downstream, %error, "connection ended");
+        connection.watched.signals.reset_on_close();
+    }
+}
+
+async fn serve_http2(stream: Stream, connection: Arc<Connection>) {
+    let limits = connection.worker.limits();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
+        .auto_date_header(false);
+    let shared = Arc::clone(&connection);
+    let service = service_fn(move |request| flow::handle(request, Arc::clone(&shared)));
+    let mut server = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut closing = false;
+    let result = poll_fn(|cx| {
+        for _ in 0..2 {
+            if let Poll::Ready(result) = server.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            if closing || !connection.watched.is_draining() {
+                break;
+            }
+            closing = true;
+            server.as_mut().graceful_shutdown();
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Err(error) = result {
+        tracing::debug!(downstream = %connection.downstream, %error, "connection ended");
+    }
+}
+
+/// Looks after a connection between the turns of hyper's server.
+struct Watch<'a> {
+    connection: &'a Connection,
+    closing: bool,
+    head_begun: bool,
+}
+
+enum Verdict {
+    Stay,
+    /// Finish what is in flight, then close.
+    Finish,
+    /// Close now.
+    Leave,
+}
+
+impl Watch<'_> {
+    fn look(&mut self, cx: &mut std::task::Context<'_>) -> Verdict {
+        let connection = self.connection;
+        let watched = &connection.watched;
+        if connection.in_flight.load(Ordering::Relaxed) > 0 {
+            self.head_begun = false;
+        } else {
+            let upstream_closed = connection.upstreams.drive_idle(cx);
+            if upstream_closed && connection.route.is_fixed() && !self.closing {
+                self.closing = true;
+                return Verdict::Finish;
+            }
+            if watched.signals.take_received() && !self.head_begun {
+                self.head_begun = true;
+                let limit = connection.worker.limits().head_timeout;
+                watched.set_deadline(connection.worker.registry.deadline(limit));
+            }
+            if self.head_begun && watched.take_expired() {
+                connection.worker.metrics.proxy.failed("head_timeout");
+                return Verdict::Leave;
+            }
+        }
+        if watched.is_draining() && !self.closing {
+            self.closing = true;
+            return Verdict::Finish;
+        }
+        Verdict::Stay
+    }
+}

@@ -1,0 +1,209 @@
+//! The life of a request, told once from top to bottom.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::{Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+
+use super::begin::{self, Begun, Met};
+use super::body::{RequestBody, ResponseBody};
+use super::connection::{Connection, InFlight};
+use super::error::{Abort, Breakage, ProxyError};
+use super::exchange::Exchange;
+use super::expect::Gate;
+use super::headers::{self, Asked};
+use super::read;
+use super::settings::Authority;
+use super::switch;
+use super::upstream::{Guard, Upstream, unless};
+use crate::net::dial::DialError;
+
+/// Takes a request from the downstream to the upstream and the response back.
+///
+/// Only the forwarding may fail the request; it then gets a status and a line
+/// that says who failed. The error stands for a connection that has to break
+/// off as it would have without us.
+pub async fn handle(
+    request: Request<Incoming>,
+    connection: Arc<Connection>,
+) -> Result<Response<ResponseBody>, Abort> {
+    let in_flight = connection.enter();
+    let started = (Instant::now(), SystemTime::now());
+
+    if let Err(error) = headers::check(&request) {
+        return Ok(refuse(&connection, &error));
+    }
+    let (mut head, body) = request.into_parts();
+    let target = match connection.route.target(&mut head) {
+        Ok(target) => target,
+        Err(error) => return Ok(refuse(&connection, &error)),
+    };
+    if connection.route.tunnels() && head.method == http::Method::CONNECT {
+        return Ok(switch::connect(head, body, target, connection, started).await);
+    }
+    let asked = headers::leave_hop(&mut head.headers, head.version, &head.method);
+    let limits = connection.worker.limits();
+    let read = read::message(&head, body, asked.expect, limits).await;
+    let upstream = connection.upstreams.get(&target, head.version, limits).await;
+    let upstream = refuse_loop(upstream, &connection, &target);
+
+    let met = Met {
+        outbound: connection.route.is_outbound(),
+        downstream: connection.downstream,
+        target: &target,
+        upstream: upstream.as_ref().ok().map(|(upstream, _)| upstream.peer),
+        started: started.0,
+        started_at: started.1,
+    };
+    let Begun { body, exchange } = begin::begin(&connection.worker, met, &mut head, read);
+    let forward = Forward { connection, target, asked, exchange, in_flight };
+    match upstream {
+        Ok((upstream, guard)) => forward.run(head, body, upstream, guard).await,
+        Err(error) => Ok(forward.fail(error)),
+    }
+}
+
+fn refuse_loop(
+    upstream: Result<(Arc<Upstream>, Guard), DialError>,
+    connection: &Connection,
+    target: &Authority,
+) -> Result<(Arc<Upstream>, Guard), ProxyError> {
+    let (upstream, guard) = upstream.map_err(|e| ProxyError::Dial(target.to_string(), e))?;
+    if connection.worker.settings.is_ours(upstream.peer, upstream.local) {
+        return Err(ProxyError::Loop(target.to_string()));
+    }
+    Ok((upstream, guard))
+}
+
+/// The second half: the request is ready and has an upstream to go to.
+struct Forward {
+    connection: Arc<Connection>,
+    target: Authority,
+    asked: Asked,
+    exchange: Option<Box<Exchange>>,
+    in_flight: InFlight,
+}
+
+impl Forward {
+    async fn run(
+        mut self,
+        head: request::Parts,
+        body: RequestBody,
+        upstream: Arc<Upstream>,
+        guard: Guard,
+    ) -> Result<Response<ResponseBody>, Abort> {
+        let mut request = Request::from_parts(head, body);
+        let downstream = self.asked.upgrade.then(|| hyper::upgrade::on(&mut request));
+        if self.asked.expect && request.version() == Version::HTTP_11 {
+            let gate = Gate::on(&mut request, self.connection.worker.limits().expect_timeout);
+            if let RequestBody::Stream { gate: slot, .. } = request.body_mut() {
+                *slot = Some(gate);
+            }
+        }
+        let (mut response, upstream, guard) = match self.send(request, upstream, guard).await {
+            Ok(answered) => answered,
+            Err(Refused::Say(error)) => return Ok(self.fail(error)),
+            Err(Refused::Abort(error)) => {
+                if let Some(exchange) = self.exchange.take() {
+                    exchange.failed(&error);
+                }
+                return Err(Abort(error));
+            }
+        };
+        headers::leave_hop_of_response(response.headers_mut());
+        if let Some(downstream) = downstream
+            && switch::switches(&response, self.asked)
+        {
+            if let Some(exchange) = self.exchange.take() {
+                exchange.switched();
+            }
+            let upgraded = hyper::upgrade::on(&mut response);
+            switch::join(downstream, upgraded, &self.connection);
+        }
+        Ok(self.observe(response, upstream, guard))
+    }
+
+    /// Sends the request; once more on a new connection where the old one
+    /// turns out to be closed and no byte of the request has left.
+    async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        mut upstream: Arc<Upstream>,
+        mut guard: Guard,
+    ) -> Result<(Response<Incoming>, Arc<Upstream>, Guard), Refused> {
+        let limits = self.connection.worker.limits();
+        let version = request.version();
+        for attempt in 0..2 {
+            let deadline = self.connection.deadline(limits.response_timeout);
+            let sent = unless(upstream.send(request), || deadline.passed()).await;
+            drop(deadline);
+            let failed = match sent {
+                Some(Ok(response)) => return Ok((response, upstream, guard)),
+                None => {
+                    return Err(Refused::Say(ProxyError::Silent(self.target.to_string(), limits.response_timeout)));
+                }
+                Some(Err(failed)) => failed,
+            };
+            let error = || ProxyError::Broken(self.target.to_string(), Breakage::of(&failed.error));
+            match failed.unsent {
+                Some(unsent) if attempt == 0 => {
+                    request = unsent;
+                    drop(guard);
+                    (upstream, guard) = self
+                        .connection
+                        .upstreams
+                        .get(&self.target, version, limits)
+                        .await
+                        .map_err(|e| Refused::Say(ProxyError::Dial(self.target.to_string(), e)))?;
+                }
+                // A client on a connection of its own would have seen it close
+                // and would know that it may have been too slow.
+                _ if failed.reused && closed(&failed.error) => return Err(Refused::Abort(error())),
+                _ => return Err(Refused::Say(error())),
+            }
+        }
+        Err(Refused::Say(ProxyError::Broken(self.target.to_string(), Breakage::Closed)))
+    }
+
+    fn observe(
+        mut self,
+        response: Response<Incoming>,
+        upstream: Arc<Upstream>,
+        guard: Guard,
+    ) -> Response<ResponseBody> {
+        let (head, body) = response.into_parts();
+        if let Some(exchange) = &mut self.exchange {
+            exchange.response_head(&head);
+        }
+        let body = ResponseBody::upstream(body, upstream, self.exchange, (guard, self.in_flight));
+        Response::from_parts(head, body)
+    }
+
+    fn fail(mut self, error: ProxyError) -> Response<ResponseBody> {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.failed(&error);
+        }
+        refuse(&self.connection, &error)
+    }
+}
+
+enum Refused {
+    /// The proxy answers with a status and a line.
+    Say(ProxyError),
+    /// The connection breaks off.
+    Abort(ProxyError),
+}
+
+fn closed(error: &hyper::Error) -> bool {
+    matches!(Breakage::of(error), Breakage::Closed | Breakage::Reset)
+}
+
+/// The answer of the proxy itself, counted.
+pub fn refuse(connection: &Connection, error: &ProxyError) -> Response<ResponseBody> {
+    connection.worker.metrics.proxy.failed(error.error_type());
+    if error.status() != StatusCode::BAD_REQUEST {
+        tracing::debug!(error = %error, "request failed");
+    }
+    error.response().map(ResponseBody::local)
+}

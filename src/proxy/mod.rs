@@ -1,0 +1,21 @@
+//! The request path. Start with [`flow`]: it tells the life of a request from
+//! top to bottom, and the other files are its steps.
+
+pub mod accept;
+mod attributes;
+pub mod begin;
+pub mod body;
+pub mod connection;
+pub mod error;
+pub mod exchange;
+pub mod expect;
+pub mod flow;
+pub mod headers;
+pub mod inject;
+pub mod read;
+pub mod route;
+pub mod settings;
+pub mod subject;
+pub mod switch;
+pub mod upstream;
+pub mod worker;

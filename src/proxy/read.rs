@@ -1,0 +1,179 @@
+//! Reads the message of a request before it is passed on, where that delays
+//! nobody: a JSON body whose length is known and within the limit, or one that
+//! is complete within a pause of milliseconds. Everything else streams through
+//! and is traced by its headers.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, header, request};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::RequestBody;
+use super::settings::Limits;
+
+/// Why the message view has nothing to say of a body: the value of
+/// `meshtrace.body` on the span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// There is no JSON to look for.
+    NotJson,
+    /// `Content-Encoding` hides it.
+    Encoded,
+    /// It is longer than the limit.
+    TooLarge,
+    /// It did not come at once and streams.
+    Streamed,
+}
+
+impl Unread {
+    /// The text of the attribute; a body that nobody expects to read has none.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Unread::NotJson => None,
+            Unread::Encoded => Some("encoded"),
+            Unread::TooLarge => Some("too_large"),
+            Unread::Streamed => Some("streamed"),
+        }
+    }
+}
+
+/// A body after the attempt: whole, or to be streamed and why.
+#[derive(Debug)]
+pub enum Read {
+    /// The whole body, in one piece.
+    Whole(Bytes),
+    /// The body as it has to be sent on, unread.
+    Unread(RequestBody, Unread),
+}
+
+/// Reads the body if it is one that may be waited for.
+pub async fn message(head: &request::Parts, body: Incoming, expects: bool, limits: &Limits) -> Read {
+    let unread = |body, why| Read::Unread(RequestBody::stream(body), why);
+    if head.method != Method::POST || !is_json(&head.headers) || body.is_end_stream() {
+        return unread(body, Unread::NotJson);
+    }
+    if is_encoded(&head.headers) {
+        return unread(body, Unread::Encoded);
+    }
+    if expects {
+        return unread(body, Unread::Streamed);
+    }
+    let length = body.size_hint().exact();
+    if length.is_some_and(|length| length > limits.max_body_bytes as u64) {
+        return unread(body, Unread::TooLarge);
+    }
+    Reader { body, frames: VecDeque::new(), length: 0 }.run(length.is_some(), limits).await
+}
+
+/// Whether the content type is JSON, whatever its parameters.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case(b"application/json"))
+}
+
+/// Whether the content type is a stream of server-sent events.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::CONTENT_TYPE)?.as_bytes();
+    value.split(|b| *b == b';').next().map(crate::w3c::trim_ows)
+}
+
+/// Whether a coding other than `identity` is on the body.
+pub fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|value| !crate::w3c::trim_ows(value.as_bytes()).eq_ignore_ascii_case(b"identity"))
+}
+
+struct Reader {
+    body: Incoming,
+    frames: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+    length: usize,
+}
+
+/// How a turn of reading went.
+enum Step {
+    /// There was data, and there may be more.
+    Data,
+    /// The body is whole.
+    End,
+    /// The limit is passed.
+    TooLarge,
+    /// Trailers or a failure came, which only a streamed body can pass on.
+    Streams,
+}
+
+impl Reader {
+    /// Reads until the end, the limit or the pause that shows a stream. A
+    /// body of known length is given longer, since its end is sure to come.
+    async fn run(mut self, known: bool, limits: &Limits) -> Read {
+        let max = limits.max_body_bytes;
+        // What is there already needs no timer.
+        let mut step = Step::Data;
+        while matches!(step, Step::Data) {
+            match poll_fn(|cx| Poll::Ready(self.poll_step(max, cx))).await {
+                Poll::Ready(next) => step = next,
+                Poll::Pending => break,
+            }
+        }
+        let wait = if known { limits.body_wait } else { limits.body_gap };
+        let mut deadline = Instant::now() + wait;
+        while matches!(step, Step::Data) {
+            step = match timeout_at(deadline, poll_fn(|cx| self.poll_step(max, cx))).await {
+                Ok(step) => step,
+                Err(_) => Step::Streams,
+            };
+            if !known {
+                deadline = Instant::now() + wait;
+            }
+        }
+        match step {
+            Step::End | Step::Data => self.whole(),
+            Step::TooLarge => self.give_back(Unread::TooLarge),
+            Step::Streams => self.give_back(Unread::Streamed),
+        }
+    }
+
+    fn poll_step(&mut self, max: usize, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.body.is_end_stream() {
+            return Poll::Ready(Step::End);
+        }
+        let Some(item) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+            return Poll::Ready(Step::End);
+        };
+        let data = item.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len);
+        self.frames.push_back(item);
+        Poll::Ready(match data {
+            None => Step::Streams,
+            Some(length) => {
+                self.length += length;
+                if self.length > max { Step::TooLarge } else { Step::Data }
+            }
+        })
+    }
+
+    /// All frames as one piece; the usual single frame is not copied.
+    fn whole(mut self) -> Read {
+        let mut data = self.frames.drain(..).filter_map(|item| item.ok()?.into_data().ok());
+        let first = data.next().unwrap_or_default();
+        let Some(second) = data.next() else { return Read::Whole(first) };
+        let mut joined = BytesMut::with_capacity(self.length);
+        for frame in [first, second].into_iter().chain(data) {
+            joined.extend_from_slice(&frame);
+        }
+        Read::Whole(joined.freeze())
+    }
+
+    fn give_back(self, why: Unread) -> Read {
+        Read::Unread(RequestBody::Stream { first: self.frames, rest: self.body, gate: None }, why)
+    }
+}

@@ -1,0 +1,360 @@
+//! What a user can set about the data path, as plain data: where it listens,
+//! what it refuses, where context may travel and which exchanges get a span.
+//!
+//! Nothing here reads a file, a flag or the environment; `config` does that
+//! once and hands these values down. `Default` is what a user gets who sets
+//! nothing.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::trace::glob::Glob;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// An inbound listener: traffic from the mesh towards the local application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// Where the proxy accepts connections.
+    pub listen: SocketAddr,
+    /// The application that every accepted connection is forwarded to.
+    pub app: Authority,
+}
+
+/// An outbound listener: traffic of the local application towards the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// Where the proxy accepts connections.
+    pub listen: SocketAddr,
+    /// The fixed server behind this listener. Without one the listener is a
+    /// forward proxy: absolute-form targets, `CONNECT`, or routing by `Host`.
+    pub target: Option<BaseUrl>,
+}
+
+/// A host and a port, the host being a name or an address without brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authority {
+    /// A DNS name or an IP address; IPv6 addresses carry no brackets here.
+    pub host: String,
+    /// The TCP port, never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for Authority {
+    /// Writes `host:port`, with the brackets of RFC 3986 around IPv6.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.parse::<Ipv6Addr>().is_ok() {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Authority {
+    /// The host as an address, when it is one and needs no resolution.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+}
+
+/// The base of an `http` URL: every request path is appended to its prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BaseUrl {
+    /// The server; the port is 80 when the URL names none.
+    pub authority: Authority,
+    /// Empty, or a path that starts with `/` and does not end with one.
+    pub prefix: String,
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.prefix)
+    }
+}
+
+/// The bounds of everything that could grow or wait on the data path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest request or response body that the message view reads, in
+    /// bytes. A longer body streams through and is traced by its headers.
+    pub max_body_bytes: usize,
+    /// Longest single server-sent event that is looked into, in bytes.
+    /// A longer one streams through unseen.
+    pub max_event_bytes: usize,
+    /// Longest request or response head, in bytes; a longer request is 431.
+    pub max_head_bytes: usize,
+    /// Most header fields in one head; a request with more is 431.
+    pub max_headers: usize,
+    /// Most downstream connections at once, over all listeners and workers.
+    pub max_connections: usize,
+    /// Most HTTP/2 streams that one downstream connection may have open.
+    pub max_concurrent_streams: u32,
+    /// Longest time for a request head to arrive once its first byte is in.
+    pub head_timeout: Duration,
+    /// Longest time that the message view waits for a body of known length
+    /// before the body streams through unseen.
+    pub body_wait: Duration,
+    /// Longest pause in a body of unknown length before the message view
+    /// stops waiting for its end and lets it stream.
+    pub body_gap: Duration,
+    /// Longest time to reach the upstream, name resolution included; 504 after it.
+    pub connect_timeout: Duration,
+    /// Longest silence of the upstream before its response head; 504 after it.
+    pub response_timeout: Duration,
+    /// Longest time that shutting down waits for exchanges in flight.
+    pub drain_timeout: Duration,
+    /// How long a client that sent `Expect: 100-continue` is given to hear
+    /// from the upstream before the body is read without its answer.
+    pub expect_timeout: Duration,
+}
+
+impl Limits {
+    /// The most fields of a head where it differs from what hyper keeps room
+    /// for without asking the allocator.
+    pub fn max_headers_if_changed(&self) -> Option<usize> {
+        (self.max_headers != HYPER_HEADERS).then_some(self.max_headers)
+    }
+}
+
+/// The default of hyper's parser, which it holds on the stack.
+const HYPER_HEADERS: usize = 100;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_body_bytes: MIB,
+            max_event_bytes: MIB,
+            max_head_bytes: 64 * KIB,
+            max_headers: HYPER_HEADERS,
+            max_connections: 16_384,
+            max_concurrent_streams: 256,
+            head_timeout: Duration::from_secs(30),
+            body_wait: Duration::from_secs(5),
+            body_gap: Duration::from_millis(5),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60 * 60),
+            drain_timeout: Duration::from_secs(25),
+            expect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How trace context and baggage are read and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// Which carrier wins when both name a valid but different parent.
+    pub parent: Preference,
+    /// Whether inbound context is continued. When it is not, the trace
+    /// restarts and its root links to the context that came.
+    pub trust_inbound: bool,
+    /// Whether context is written into `params._meta` beside the headers.
+    pub write_meta: bool,
+    /// Which destinations may see our headers, `_meta` keys and baggage.
+    pub to: Destinations,
+    /// Baggage entries set on outbound requests, as name and unencoded value.
+    /// Empty by `Default`, because the usual entry needs the service name.
+    pub baggage_set: Vec<(String, String)>,
+    /// The header formats that are read and written.
+    pub formats: Formats,
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Propagation {
+            parent: Preference::Meta,
+            trust_inbound: true,
+            write_meta: true,
+            to: Destinations::Private,
+            baggage_set: Vec::new(),
+            formats: Formats::default(),
+        }
+    }
+}
+
+/// The baggage entry that names the agent to those behind it.
+pub const AGENT_BAGGAGE: &str = "mcp.mesh.agent";
+
+impl Propagation {
+    /// The defaults for the agent of this name: everything behind it learns
+    /// the name from the baggage entry `mcp.mesh.agent`.
+    pub fn for_service(name: &str) -> Self {
+        Propagation {
+            baggage_set: vec![(AGENT_BAGGAGE.to_owned(), name.to_owned())],
+            ..Propagation::default()
+        }
+    }
+}
+
+/// The carrier that wins when `_meta` and the headers disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// `params._meta`, which the MCP peer itself wrote.
+    Meta,
+    /// The `traceparent` header, for meshes whose proxies extend only that.
+    Header,
+}
+
+/// Where trace context and baggage may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destinations {
+    /// Loopback, private, shared, link-local and unique-local addresses, and
+    /// the names that only resolve inside a network.
+    Private,
+    /// Everywhere.
+    All,
+    /// Only hosts that one of these matches, whatever the letter case.
+    Hosts(Vec<Glob>),
+}
+
+/// The header formats of context propagation that are switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// `traceparent` and `tracestate` (W3C Trace Context).
+    pub tracecontext: bool,
+    /// `baggage` (W3C Baggage).
+    pub baggage: bool,
+    /// `b3`, the single header of Zipkin.
+    pub b3: bool,
+    /// `X-B3-*`, the several headers of Zipkin.
+    pub b3multi: bool,
+}
+
+impl Default for Formats {
+    /// The OpenTelemetry default, `tracecontext,baggage`.
+    fn default() -> Self {
+        Formats {
+            tracecontext: true,
+            baggage: true,
+            ..Formats::NONE
+        }
+    }
+}
+
+impl Formats {
+    /// No format at all: nothing is read, nothing is written.
+    pub const NONE: Formats = Formats {
+        tracecontext: false,
+        baggage: false,
+        b3: false,
+        b3multi: false,
+    };
+}
+
+/// Which exchanges get a span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanRules {
+    /// Whether HTTP that is not MCP gets spans too.
+    pub http: bool,
+    /// An exchange that one of these matches gets no span. Its context still
+    /// passes through.
+    pub ignore: Vec<IgnoreRule>,
+}
+
+impl Default for SpanRules {
+    /// Spans for everything but the MCP keep-alive.
+    fn default() -> Self {
+        SpanRules {
+            http: true,
+            ignore: vec![IgnoreRule {
+                method: Some(Glob::new("ping")),
+                ..IgnoreRule::default()
+            }],
+        }
+    }
+}
+
+impl SpanRules {
+    /// Whether some rule says that this exchange gets no span.
+    pub fn ignores(&self, exchange: &Exchange<'_>) -> bool {
+        self.ignore.iter().any(|rule| rule.matches(exchange))
+    }
+}
+
+/// One rule of [`SpanRules::ignore`]. It matches when every field that it
+/// sets does, and a rule that sets none matches nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IgnoreRule {
+    /// The path of the request, without its query.
+    pub path: Option<Glob>,
+    /// The `User-Agent` of the request.
+    pub user_agent: Option<Glob>,
+    /// The JSON-RPC method, such as `ping` or `notifications/*`.
+    pub method: Option<Glob>,
+    /// The host that the request names, without its port, whatever its case.
+    pub host: Option<Glob>,
+}
+
+/// What an [`IgnoreRule`] looks at; a field that the exchange lacks is `None`
+/// and matches no pattern.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exchange<'a> {
+    /// The path of the request, without its query.
+    pub path: Option<&'a str>,
+    /// The `User-Agent` of the request.
+    pub user_agent: Option<&'a str>,
+    /// The JSON-RPC method.
+    pub method: Option<&'a str>,
+    /// The host that the request names, without its port.
+    pub host: Option<&'a str>,
+}
+
+impl IgnoreRule {
+    /// Whether every pattern that is set matches, and at least one is set.
+    pub fn matches(&self, exchange: &Exchange<'_>) -> bool {
+        let exact = |pattern: &Glob, value: Option<&str>| value.is_some_and(|v| pattern.matches(v));
+        let any_case = |pattern: &Glob, value: Option<&str>| {
+            value.is_some_and(|v| pattern.matches_ignoring_case(v))
+        };
+        let tests = [
+            self.path.as_ref().map(|p| exact(p, exchange.path)),
+            self.user_agent.as_ref().map(|p| exact(p, exchange.user_agent)),
+            self.method.as_ref().map(|p| exact(p, exchange.method)),
+            self.host.as_ref().map(|p| any_case(p, exchange.host)),
+        ];
+        let mut set = tests.into_iter().flatten().peekable();
+        set.peek().is_some() && set.all(|matched| matched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_brackets_only_ipv6() {
+        let show = |host: &str| Authority { host: host.to_owned(), port: 80 }.to_string();
+        assert_eq!(show("::1"), "[::1]:80");
+        assert_eq!(show("127.0.0.1"), "127.0.0.1:80");
+        assert_eq!(show("app.svc"), "app.svc:80");
+    }
+
+    #[test]
+    fn a_rule_matches_when_all_that_it_sets_does() {
+        let rule = IgnoreRule {
+            path: Some(Glob::new("/health*")),
+            host: Some(Glob::new("*.LOCAL")),
+            ..IgnoreRule::default()
+        };
+        let exchange = Exchange {
+            path: Some("/healthz"),
+            host: Some("App.local"),
+            ..Exchange::default()
+        };
+        assert!(rule.matches(&exchange));
+        assert!(!rule.matches(&Exchange { host: None, ..exchange }));
+        assert!(!rule.matches(&Exchange { path: Some("/mcp"), ..exchange }));
+        assert!(!IgnoreRule::default().matches(&exchange), "an empty rule matches nothing");
+    }
+
+    #[test]
+    fn ping_is_ignored_by_default() {
+        let rules = SpanRules::default();
+        let call = |method| Exchange { method: Some(method), ..Exchange::default() };
+        assert!(rules.ignores(&call("ping")));
+        assert!(!rules.ignores(&call("tools/call")));
+        assert!(!rules.ignores(&Exchange::default()));
+    }
+}

@@ -1,0 +1,256 @@
+//! What a request is about: an MCP message, part of an MCP stream that gets
+//! no span of its own, or plain HTTP.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, request};
+
+use crate::mcp::message::{Kind, Message, OwnedId};
+use crate::mcp::method::{self, Target};
+
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The session of revisions before 2026-07-28.
+pub const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// The first revision without sessions and server-to-client requests.
+const MODERN: &str = "2026-07-28";
+
+/// What a request is about.
+#[derive(Debug)]
+pub enum Subject<'a> {
+    /// A JSON-RPC request or notification of MCP.
+    Call(Box<Call<'a>>),
+    /// MCP traffic that belongs to no single call: a stream, an answer to the
+    /// server, the end of a session.
+    Quiet,
+    /// Anything else.
+    Http,
+}
+
+/// An MCP request or notification.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The method, known or not.
+    pub method: Cow<'a, str>,
+    /// The known method's entry.
+    pub known: Option<&'static method::Method>,
+    /// The tool, prompt or resource that the method is about.
+    pub target: Option<Cow<'a, str>>,
+    /// The id; absent for a notification, and where the body was not read.
+    pub id: Option<OwnedId>,
+    /// Whether no answer is due.
+    pub notification: bool,
+    /// The revision of the protocol, where it is said.
+    pub version: Option<Cow<'a, str>>,
+    /// Whether that is 2026-07-28 or later.
+    pub modern: bool,
+    /// The session, before 2026-07-28.
+    pub session: Option<&'a str>,
+    /// The value of `jsonrpc` where it is not `2.0`.
+    pub jsonrpc: Option<Cow<'a, str>>,
+}
+
+impl<'a> Subject<'a> {
+    /// Classifies a request by its message where there is one, else by its
+    /// headers alone.
+    pub fn of(head: &'a request::Parts, message: Option<&Message<'a>>) -> Self {
+        let said = text(&head.headers, &MCP_PROTOCOL_VERSION);
+        let session = text(&head.headers, &MCP_SESSION_ID);
+        match message {
+            Some(message) => match message.kind() {
+                Kind::Response if said.is_some() || session.is_some() => Subject::Quiet,
+                Kind::Response => Subject::Http,
+                _ => of_message(head, message, said, session),
+            },
+            None if is_stream(head, said, session) => Subject::Quiet,
+            None => of_headers(head, said),
+        }
+    }
+}
+
+fn of_message<'a>(
+    head: &'a request::Parts,
+    message: &Message<'a>,
+    said: Option<&'a str>,
+    session: Option<&'a str>,
+) -> Subject<'a> {
+    let (Some(name), Some(jsonrpc)) = (&message.method, &message.jsonrpc) else {
+        return Subject::Http;
+    };
+    let name = name.decode();
+    let known = method::lookup(&name);
+    let in_message = message.meta.protocol_version.as_ref().map(|v| v.decode());
+    let has_sign = in_message.is_some()
+        || said.is_some()
+        || session.is_some()
+        || head.headers.contains_key(MCP_METHOD);
+    if known.is_none() && !has_sign {
+        return Subject::Http;
+    }
+    let offered = match &*name {
+        "initialize" => message.params_protocol_version.as_ref().map(|v| v.decode()),
+        _ => None,
+    };
+    let version = in_message.or(said.map(Cow::Borrowed)).or(offered);
+    let modern = version.as_deref().is_some_and(is_modern);
+    let target = match known.map(|k| &k.target) {
+        Some(Target::ToolName | Target::PromptName) => message.name.as_ref(),
+        Some(Target::ResourceUri) => message.uri.as_ref(),
+        _ => None,
+    };
+    Subject::Call(Box::new(Call {
+        target: target.map(|t| t.decode()),
+        known,
+        id: message.id.as_ref().and_then(OwnedId::new),
+        notification: message.id.is_none(),
+        modern,
+        session: session.filter(|_| !modern),
+        version,
+        jsonrpc: (!jsonrpc.eq_str("2.0")).then(|| jsonrpc.decode()),
+        method: name,
+    }))
+}
+
+/// Since 2026-07-28 the headers mirror method and target, so that a span can
+/// be named although the body cannot be read.
+fn of_headers<'a>(head: &'a request::Parts, said: Option<&'a str>) -> Subject<'a> {
+    let (&Method::POST, Some(name)) = (&head.method, text(&head.headers, &MCP_METHOD)) else {
+        return Subject::Http;
+    };
+    let known = method::lookup(name);
+    let has_target = known.is_some_and(|k| {
+        matches!(k.target, Target::ToolName | Target::PromptName | Target::ResourceUri)
+    });
+    let target = if has_target { text(&head.headers, &MCP_NAME).map(unwrap_base64) } else { None };
+    Subject::Call(Box::new(Call {
+        method: Cow::Borrowed(name),
+        known,
+        target,
+        id: None,
+        notification: known.is_some_and(|k| k.notification),
+        version: said.map(Cow::Borrowed),
+        modern: said.is_none_or(is_modern),
+        session: None,
+        jsonrpc: None,
+    }))
+}
+
+/// Whether a request without a message opens or ends a stream or a session.
+fn is_stream(head: &request::Parts, said: Option<&str>, session: Option<&str>) -> bool {
+    match head.method {
+        Method::GET => head
+            .headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .any(|v| v.to_str().is_ok_and(|v| v.to_ascii_lowercase().contains("text/event-stream"))),
+        Method::DELETE => said.is_some() || session.is_some(),
+        _ => false,
+    }
+}
+
+/// Revisions are dates, so their order is the order of their text.
+pub fn is_modern(version: &str) -> bool {
+    version.len() == MODERN.len() && version >= MODERN
+}
+
+/// MCP 2026-07-28 wraps header values that are not plain ASCII.
+fn unwrap_base64(value: &str) -> Cow<'_, str> {
+    let inner = value.strip_prefix("=?base64?").and_then(|v| v.strip_suffix("?="));
+    let decoded = inner
+        .and_then(|inner| base64::engine::general_purpose::STANDARD.decode(inner).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.map_or(Cow::Borrowed(value), Cow::Owned)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::mcp::message;
+
+    fn head(method: &str, fields: &[(&str, &str)]) -> request::Parts {
+        let mut builder = Request::builder().method(method).uri("/mcp");
+        for (name, value) in fields {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    fn call<'a>(head: &'a request::Parts, body: &'a str) -> Option<Call<'a>> {
+        let message = message::parse(body.as_bytes()).ok();
+        match Subject::of(head, message.as_ref()) {
+            Subject::Call(call) => Some(*call),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_modern_call() {
+        let head = head("POST", &[("mcp-protocol-version", "2026-07-28"), ("mcp-session-id", "s")]);
+        let call = call(&head, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}"#).unwrap();
+        assert_eq!((&*call.method, call.target.as_deref()), ("tools/call", Some("add")));
+        assert!(call.modern && !call.notification);
+        assert_eq!(call.session, None, "there are no sessions any more");
+    }
+
+    #[test]
+    fn a_legacy_notification() {
+        let head = head("POST", &[("mcp-session-id", "s")]);
+        let call = call(&head, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap();
+        assert!(call.notification && !call.modern);
+        assert_eq!(call.session, Some("s"));
+    }
+
+    #[test]
+    fn json_rpc_that_is_not_mcp_stays_http() {
+        let plain = head("POST", &[]);
+        assert!(call(&plain, r#"{"jsonrpc":"2.0","id":1,"method":"eth_call"}"#).is_none());
+        assert!(call(&plain, r#"{"method":"tools/call","id":1}"#).is_none());
+        assert!(call(&plain, r#"{"hello":1}"#).is_none());
+        let mcp = head("POST", &[("mcp-protocol-version", "2025-06-18")]);
+        assert_eq!(call(&mcp, r#"{"jsonrpc":"2.0","id":1,"method":"x/custom"}"#).unwrap().method, "x/custom");
+    }
+
+    #[test]
+    fn headers_name_the_call_where_the_body_cannot() {
+        let head = head(
+            "POST",
+            &[("mcp-method", "tools/call"), ("mcp-name", "=?base64?Y2Fmw6k=?="), ("mcp-protocol-version", "2026-07-28")],
+        );
+        match Subject::of(&head, None) {
+            Subject::Call(call) => {
+                assert_eq!(call.target.as_deref(), Some("café"));
+                assert!(call.modern && call.id.is_none());
+            }
+            other => panic!("{other:?}"),
+        };
+    }
+
+    #[test]
+    fn streams_answers_and_ends_of_sessions_are_quiet() {
+        let stream = head("GET", &[("accept", "text/event-stream")]);
+        assert!(matches!(Subject::of(&stream, None), Subject::Quiet));
+        let end = head("DELETE", &[("mcp-session-id", "s")]);
+        assert!(matches!(Subject::of(&end, None), Subject::Quiet));
+        let answer = head("POST", &[("mcp-session-id", "s")]);
+        let message = message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap();
+        assert!(matches!(Subject::of(&answer, Some(&message)), Subject::Quiet));
+        let page = head("GET", &[("accept", "text/html")]);
+        assert!(matches!(Subject::of(&page, None), Subject::Http));
+    }
+
+    #[test]
+    fn revisions_are_compared_as_dates() {
+        assert!(is_modern("2026-07-28") && is_modern("2027-01-01"));
+        assert!(!is_modern("2025-11-25") && !is_modern("DRAFT-2026"));
+    }
+}

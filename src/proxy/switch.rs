@@ -1,0 +1,112 @@
+//! Connections that stop being HTTP: `CONNECT` to a forward proxy, and
+//! upgrades that the upstream agreed to. From there on bytes are copied.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::{Response, StatusCode, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::begin::{self, Met};
+use super::body::{RequestBody, ResponseBody};
+use super::connection::Connection;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::flow::refuse;
+use super::headers::Asked;
+use super::read::{Read, Unread};
+use super::settings::Authority;
+use crate::net::{dial, io, tunnel};
+
+/// Whether this response turns the connection into something else.
+pub fn switches<B>(response: &Response<B>, asked: Asked) -> bool {
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => asked.upgrade,
+        status => asked.connect && status.is_success(),
+    }
+}
+
+/// Copies between two upgraded connections until both are done.
+pub fn join(downstream: OnUpgrade, upstream: OnUpgrade, connection: &Arc<Connection>) {
+    let connection = Arc::clone(connection);
+    tokio::spawn(async move {
+        let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
+        let mut downstream = TokioIo::new(downstream);
+        let mut upstream = TokioIo::new(upstream);
+        let (_, result) = tunnel::copy(&mut downstream, &mut upstream).await;
+        if result.is_err() {
+            connection.watched.signals.reset_on_close();
+        }
+    });
+}
+
+/// Carries out a `CONNECT`: dials, answers 200, copies. The bytes inside are
+/// not ours, so the one span of the tunnel says where it went and how much
+/// passed.
+pub async fn connect(
+    mut head: request::Parts,
+    body: Incoming,
+    target: Authority,
+    connection: Arc<Connection>,
+    started: (Instant, SystemTime),
+) -> Response<ResponseBody> {
+    let limits = connection.worker.limits();
+    let dialled = dial::dial(&target.host, target.port, limits.connect_timeout).await;
+    let met = Met {
+        outbound: true,
+        downstream: connection.downstream,
+        target: &target,
+        upstream: dialled.as_ref().ok().map(|(_, peer)| *peer),
+        started: started.0,
+        started_at: started.1,
+    };
+    let read = Read::Unread(RequestBody::stream(body), Unread::NotJson);
+    let exchange = begin::begin(&connection.worker, met, &mut head, read).exchange;
+    let result = match dialled {
+        Ok((tcp, peer)) if connection.worker.settings.is_ours(peer, local_ip(&tcp)) => {
+            Err(ProxyError::Loop(target.to_string()))
+        }
+        Ok((tcp, _)) => Ok(tcp),
+        Err(error) => Err(ProxyError::Dial(target.to_string(), error)),
+    };
+    match result {
+        Ok(tcp) => {
+            let downstream = hyper::upgrade::on(http::Request::from_parts(head, ()));
+            tokio::spawn(carry(downstream, tcp, exchange, connection));
+            Response::new(ResponseBody::local(bytes::Bytes::new()))
+        }
+        Err(error) => {
+            if let Some(exchange) = exchange {
+                exchange.failed(&error);
+            }
+            refuse(&connection, &error)
+        }
+    }
+}
+
+async fn carry(
+    downstream: OnUpgrade,
+    tcp: TcpStream,
+    exchange: Option<Box<Exchange>>,
+    connection: Arc<Connection>,
+) {
+    let Ok(downstream) = downstream.await else { return };
+    let mut downstream = TokioIo::new(downstream);
+    let signals = Arc::<io::Signals>::default();
+    let mut upstream = io::Stream::new(tcp, bytes::Bytes::new(), Arc::clone(&signals));
+    let (passed, result) = tunnel::copy(&mut downstream, &mut upstream).await;
+    if result.is_err() {
+        connection.watched.signals.reset_on_close();
+        signals.reset_on_close();
+    }
+    if let Some(exchange) = exchange {
+        exchange.tunnel_closed(passed, result.is_err());
+    }
+}
+
+fn local_ip(tcp: &TcpStream) -> Option<std::net::IpAddr> {
+    tcp.local_addr().ok().map(|address| address.ip())
+}

@@ -1,0 +1,266 @@
+//! The upstream side of one downstream connection: at most one connection for
+//! each target, opened when it is first needed and closed with the downstream.
+//!
+//! An HTTP/1 connection is driven by the task of its downstream connection
+//! and needs no task, channel hop or pool of its own. Because it belongs to
+//! one client there is no race for a connection that the server just closed.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::body::RequestBody;
+use super::settings::{Authority, Limits};
+use crate::net::dial::{self, DialError};
+use crate::net::io::{Signals, Stream};
+
+/// How many targets one downstream connection keeps connections to. A forward
+/// proxy client that visits more loses the one that it used first.
+const MAX_TARGETS: usize = 8;
+
+/// hyper's connection; its type with upgrades has no public name.
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// The upstream connections of one downstream connection.
+#[derive(Debug, Default)]
+pub struct Upstreams {
+    open: Mutex<Vec<Arc<Upstream>>>,
+}
+
+/// One upstream connection.
+pub struct Upstream {
+    target: Authority,
+    /// The address that was reached.
+    pub peer: SocketAddr,
+    /// Our own address on it.
+    pub local: Option<IpAddr>,
+    protocol: Handle,
+    busy: AtomicBool,
+    /// Whether an exchange on this connection was answered before.
+    used: AtomicBool,
+}
+
+enum Handle {
+    Http1 { sender: Mutex<http1::SendRequest<RequestBody>>, driver: Mutex<Option<Driver>> },
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// Holds an HTTP/1 connection for one exchange.
+#[derive(Debug)]
+pub struct Guard(Arc<Upstream>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A request that failed, with the request itself where no byte of it left.
+#[derive(Debug)]
+pub struct Failed {
+    /// What hyper says.
+    pub error: hyper::Error,
+    /// The request, unsent.
+    pub unsent: Option<Request<RequestBody>>,
+    /// Whether the connection had served an exchange before.
+    pub reused: bool,
+}
+
+impl Upstreams {
+    /// The connection to a target, opened if there is none that lives.
+    pub async fn get(
+        &self,
+        target: &Authority,
+        version: Version,
+        limits: &Limits,
+    ) -> Result<(Arc<Upstream>, Guard), DialError> {
+        let found = self.find(target, version);
+        let upstream = match found {
+            Some(upstream) => upstream,
+            None => {
+                let (tcp, peer) =
+                    dial::dial(&target.host, target.port, limits.connect_timeout).await?;
+                let upstream = Arc::new(Upstream::open(target.clone(), tcp, peer, version, limits).await?);
+                self.add(Arc::clone(&upstream));
+                upstream
+            }
+        };
+        upstream.busy.store(true, Ordering::Relaxed);
+        let guard = Guard(Arc::clone(&upstream));
+        Ok((upstream, guard))
+    }
+
+    /// Drives the connections that no exchange drives, so that a close by the
+    /// server is noticed. Says whether one closed.
+    pub fn drive_idle(&self, cx: &mut Context<'_>) -> bool {
+        let mut open = self.lock();
+        let before = open.len();
+        open.retain(|upstream| {
+            upstream.busy.load(Ordering::Relaxed) || {
+                upstream.drive(cx);
+                upstream.is_open()
+            }
+        });
+        open.len() < before
+    }
+
+    fn find(&self, target: &Authority, version: Version) -> Option<Arc<Upstream>> {
+        let mut open = self.lock();
+        open.retain(|upstream| upstream.is_open());
+        let fits = |upstream: &&Arc<Upstream>| {
+            upstream.target == *target
+                && match upstream.protocol {
+                    Handle::Http1 { .. } => {
+                        version != Version::HTTP_2 && !upstream.busy.load(Ordering::Relaxed)
+                    }
+                    Handle::Http2(_) => version == Version::HTTP_2,
+                }
+        };
+        open.iter().find(fits).cloned()
+    }
+
+    fn add(&self, upstream: Arc<Upstream>) {
+        let mut open = self.lock();
+        if open.len() >= MAX_TARGETS
+            && let Some(idle) = open.iter().position(|u| !u.busy.load(Ordering::Relaxed))
+        {
+            open.remove(idle);
+        }
+        open.push(upstream);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Upstream>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Upstream {
+    async fn open(
+        target: Authority,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        version: Version,
+        limits: &Limits,
+    ) -> Result<Self, DialError> {
+        let local = tcp.local_addr().ok().map(|address| address.ip());
+        let io = TokioIo::new(Stream::new(tcp, Bytes::new(), Arc::<Signals>::default()));
+        let failed = |e: hyper::Error| DialError::Connect(std::io::Error::other(e));
+        let protocol = if version == Version::HTTP_2 {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
+                .handshake(io)
+                .await
+                .map_err(failed)?;
+            // It ends when the last sender and stream of this downstream are gone.
+            tokio::spawn(connection);
+            Handle::Http2(sender)
+        } else {
+            let mut builder = http1::Builder::new();
+            builder.preserve_header_case(true).max_header_size(limits.max_head_bytes);
+            if let Some(most) = limits.max_headers_if_changed() {
+                builder.max_headers(most);
+            }
+            let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
+            Handle::Http1 {
+                sender: Mutex::new(sender),
+                driver: Mutex::new(Some(Box::pin(connection.with_upgrades()))),
+            }
+        };
+        Ok(Upstream { target, peer, local, protocol, busy: AtomicBool::new(false), used: AtomicBool::new(false) })
+    }
+
+    /// Moves the connection on: writes what is to be written, reads what has
+    /// come. HTTP/2 connections move by themselves.
+    pub fn drive(&self, cx: &mut Context<'_>) {
+        if let Handle::Http1 { driver, .. } = &self.protocol {
+            let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(connection) = driver.as_mut()
+                && connection.as_mut().poll(cx).is_ready()
+            {
+                // Whatever went wrong reaches the exchange through its sender.
+                *driver = None;
+            }
+        }
+    }
+
+    /// Sends a request and waits for the head of its response.
+    pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
+        let reused = self.used.load(Ordering::Relaxed);
+        let result = match &self.protocol {
+            Handle::Http1 { sender, .. } => {
+                let lock = || sender.lock().unwrap_or_else(PoisonError::into_inner);
+                // The connection notices the end of the last exchange only when driven.
+                let ready = poll_fn(|cx| {
+                    self.drive(cx);
+                    lock().poll_ready(cx)
+                })
+                .await;
+                if let Err(error) = ready {
+                    return Err(Failed { error, unsent: Some(request), reused });
+                }
+                let response = lock().try_send_request(request);
+                let mut response = pin!(response);
+                poll_fn(|cx| {
+                    self.drive(cx);
+                    response.as_mut().poll(cx)
+                })
+                .await
+            }
+            Handle::Http2(sender) => {
+                *request.version_mut() = Version::HTTP_2;
+                let mut sender = sender.clone();
+                if let Err(error) = sender.ready().await {
+                    return Err(Failed { error, unsent: Some(request), reused });
+                }
+                sender.try_send_request(request).await
+            }
+        };
+        match result {
+            Ok(response) => {
+                self.used.store(true, Ordering::Relaxed);
+                Ok(response)
+            }
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                Err(Failed { error: failed.into_error(), unsent, reused })
+            }
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        match &self.protocol {
+            Handle::Http1 { sender, .. } => {
+                !sender.lock().unwrap_or_else(PoisonError::into_inner).is_closed()
+            }
+            Handle::Http2(sender) => !sender.is_closed(),
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// Waits for `future`, but not beyond the moment that `expired` says so.
+pub async fn unless<F: Future>(future: F, mut expired: impl FnMut() -> bool) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if expired() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}

@@ -1,0 +1,77 @@
+//! What the connections of one worker share: settings, the tracer, the
+//! recorder that finished spans go to, and the registry of connections.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::settings::{Limits, Propagation, SpanRules};
+use crate::export::queue::Recorder;
+use crate::metrics::Metrics;
+use crate::net::registry::Registry;
+use crate::trace::ids::Ids;
+use crate::trace::links::ServerSpans;
+use crate::trace::sampler::Sampler;
+use crate::trace::span::SpanLimits;
+
+/// What a worker needs to serve connections.
+#[derive(Debug)]
+pub struct Worker {
+    /// How requests are to be treated; the same for all workers.
+    pub settings: Arc<Settings>,
+    /// Who decides and remembers; the same for all workers.
+    pub tracer: Arc<Tracer>,
+    /// Where the spans of this worker go when they end.
+    pub recorder: Recorder,
+    /// The open connections of this worker.
+    pub registry: Arc<Registry>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl Worker {
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+}
+
+/// How requests are treated.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The bounds.
+    pub limits: Limits,
+    /// How context travels.
+    pub propagation: Propagation,
+    /// Which exchanges get a span.
+    pub spans: SpanRules,
+    /// The bounds within a span.
+    pub span_limits: SpanLimits,
+    /// No spans at all, as `OTEL_SDK_DISABLED` asks; context still passes.
+    pub disabled: bool,
+    /// The addresses that this proxy listens on, to recognise a loop.
+    pub listening: Vec<SocketAddr>,
+}
+
+impl Settings {
+    /// Whether an address that was reached is this proxy itself. `local` is
+    /// our own end of that connection: to reach oneself, both are the same host.
+    pub fn is_ours(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
+        self.listening.iter().any(|listen| {
+            listen.port() == peer.port()
+                && (listen.ip() == peer.ip()
+                    || (listen.ip().is_unspecified()
+                        && (peer.ip().is_loopback() || Some(peer.ip()) == local)))
+        })
+    }
+}
+
+/// Decides about spans and remembers them.
+#[derive(Debug)]
+pub struct Tracer {
+    /// Which traces are recorded.
+    pub sampler: Sampler,
+    /// Fresh ids.
+    pub ids: Ids,
+    /// The requests that outbound calls may have as parent.
+    pub server_spans: ServerSpans,
+}

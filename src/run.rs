@@ -1,0 +1,100 @@
+//! Carries out what the command line asks for.
+
+use std::ffi::OsString;
+use std::io;
+
+use crate::app;
+use crate::cli::{self, Action};
+use crate::config::{Config, Environment};
+
+/// Runs the program and returns its exit code: 0 for success, 2 for wrong
+/// usage or configuration, 1 for anything else.
+pub fn run<I, T>(args: I, env: Environment<'_>) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    match cli::parse(args, env) {
+        Err(stop) => stop.report(),
+        Ok(Action::Proxy(config)) => proxy(&config),
+        Ok(Action::Demo) => 1,
+        Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
+    }
+}
+
+fn proxy(config: &Config) -> u8 {
+    log_to_stderr(config.log_level);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    for line in config.summary() {
+        tracing::info!("{line}");
+    }
+    // Before anything serves, so that no signal finds the default action.
+    let signals = match runtime.block_on(async { Signals::install() }) {
+        Ok(signals) => signals,
+        Err(error) => return complain(&error),
+    };
+    let sidecar = match app::start(config) {
+        Ok(sidecar) => sidecar,
+        Err(error) => return complain(&error),
+    };
+    tracing::info!("ready");
+    runtime.block_on(signals.wait());
+    tracing::info!("stopping: draining connections, then sending the last spans");
+    sidecar.stop();
+    0
+}
+
+fn wait(admin: std::net::SocketAddr, timeout: std::time::Duration) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    match runtime.block_on(crate::admin::wait(admin, timeout)) {
+        Ok(()) => 0,
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &dyn std::error::Error) -> u8 {
+    eprintln!("meshtrace: {error}");
+    1
+}
+
+fn log_to_stderr(level: tracing::level_filters::LevelFilter) {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    // Only a second call in one process is refused, and the first one serves.
+    let _ = subscriber.try_init();
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Trace context on its way through: what was received, in which carrier,
+//! which of two claims wins, and what is written onwards.
+
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
+
+use super::sampler::{Decision, Ot};
+use crate::w3c::ot::{self, OtelState};
+use crate::w3c::traceparent::Traceparent;
+use crate::w3c::tracestate::{self, Tracestate};
+
+/// Our member of `tracestate`: the id of the last meshtrace span on the path.
+/// It still names our span where an agent's own, unexported span has taken
+/// the place of the parent id.
+pub const MEMBER: &str = "mt";
+
+/// A valid context that somebody sent us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The ids and flags.
+    pub parent: Traceparent,
+    /// The state from the same carrier; W3C forbids to mix carriers.
+    pub tracestate: Option<Tracestate>,
+}
+
+impl TraceContext {
+    /// The `ot` member of the state, when there is one that can be read.
+    pub fn ot(&self) -> Option<OtelState> {
+        OtelState::parse(self.tracestate.as_ref()?.get("ot")?)
+    }
+
+    /// The meshtrace span that the state names, if any.
+    pub fn mesh_span(&self) -> Option<SpanId> {
+        let text = self.tracestate.as_ref()?.get(MEMBER)?;
+        let id = SpanId::from_hex(text).ok()?;
+        (text.len() == 16 && id != SpanId::INVALID).then_some(id)
+    }
+}
+
+/// Where a context came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `params._meta` of the message.
+    Meta,
+    /// The HTTP headers.
+    Header,
+}
+
+/// The outcome of reading both carriers: the parent, and the other claim
+/// where there were two that differ.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// The context that won, with its carrier.
+    pub parent: Option<(TraceContext, Carrier)>,
+    /// A valid context that lost: it becomes a link, never a second parent.
+    pub other: Option<Traceparent>,
+}
+
+impl Claim {
+    /// Chooses between the carriers. MCP says nothing of precedence; the
+    /// OpenTelemetry conventions for it take `_meta` and link to the rest.
+    pub fn choose(meta: Option<TraceContext>, header: Option<TraceContext>, prefer_header: bool) -> Self {
+        match (meta, header) {
+            (Some(meta), Some(header)) => {
+                let differs = meta.parent.trace_id != header.parent.trace_id
+                    || meta.parent.span_id != header.parent.span_id;
+                let (winner, loser) = if prefer_header {
+                    ((header, Carrier::Header), meta)
+                } else {
+                    ((meta, Carrier::Meta), header)
+                };
+                Claim { parent: Some(winner), other: differs.then_some(loser.parent) }
+            }
+            (Some(meta), None) => Claim { parent: Some((meta, Carrier::Meta)), other: None },
+            (None, Some(header)) => Claim { parent: Some((header, Carrier::Header)), other: None },
+            (None, None) => Claim::default(),
+        }
+    }
+
+    /// The winning context.
+    pub fn context(&self) -> Option<&TraceContext> {
+        self.parent.as_ref().map(|(context, _)| context)
+    }
+}
+
+/// The flags of a span of ours: the decision, and the random bit, which W3C
+/// wants copied from the parent unchanged and set on roots with random ids.
+pub fn flags(parent: Option<&TraceContext>, sampled: bool) -> TraceFlags {
+    let random = match parent {
+        Some(parent) => parent.parent.is_random(),
+        None => true,
+    };
+    let mut bits = 0;
+    if sampled {
+        bits |= Traceparent::SAMPLED.to_u8();
+    }
+    if random {
+        bits |= Traceparent::RANDOM.to_u8();
+    }
+    TraceFlags::new(bits)
+}
+
+/// A context as it is written to the next hop.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The ids and flags.
+    pub parent: Traceparent,
+    /// The text of `tracestate`; empty when there is none to write.
+    pub tracestate: String,
+}
+
+impl Outgoing {
+    /// The context of a recorded span of ours: its id as parent and as `mt`,
+    /// the decision's `ot`, and the rest of the parent's state untouched.
+    pub fn of_span(
+        trace_id: TraceId,
+        span_id: SpanId,
+        flags: TraceFlags,
+        parent: Option<&TraceContext>,
+        decision: &Decision,
+    ) -> Self {
+        let state = parent.and_then(|p| p.tracestate.as_ref());
+        let mut hex = [0; 16];
+        let own = (MEMBER, span_hex(span_id, &mut hex));
+        Outgoing {
+            parent: Traceparent { trace_id, span_id, flags },
+            tracestate: compose(Some(own), &decision.ot, state),
+        }
+    }
+
+    /// A context for a trace that nobody records: fresh ids whose flags say
+    /// so, in order that everybody behind us decides alike.
+    pub fn unrecorded_root(trace_id: TraceId, span_id: SpanId) -> Self {
+        let flags = flags(None, false);
+        Outgoing { parent: Traceparent { trace_id, span_id, flags }, tracestate: String::new() }
+    }
+
+    /// The received context, passed on as it came but for the flags and the
+    /// `ot` member where the decision changed them.
+    pub fn passed_on(context: &TraceContext, decision: &Decision) -> Self {
+        let mut parent = context.parent;
+        parent.flags = flags(Some(context), decision.sampled);
+        let tracestate = match (&decision.ot, &context.tracestate) {
+            (Ot::Keep, Some(state)) => state.as_str().to_owned(),
+            (ot, state) => compose(None, ot, state.as_ref()),
+        };
+        Outgoing { parent, tracestate }
+    }
+}
+
+fn compose(own: Option<(&str, &str)>, change: &Ot, rest: Option<&Tracestate>) -> String {
+    // A member with an empty value erases what others wrote under its name.
+    let ot = match change {
+        Ot::Keep => None,
+        Ot::Set(text) => Some((ot::KEY, text.as_str())),
+        Ot::Remove => Some((ot::KEY, "")),
+    };
+    let mut out = Vec::with_capacity(64 + rest.map_or(0, |r| r.as_str().len()));
+    match (own, ot) {
+        (Some(own), Some(ot)) => tracestate::compose(&[own, ot], rest, &mut out),
+        (Some(own), None) => tracestate::compose(&[own], rest, &mut out),
+        (None, Some(ot)) => tracestate::compose(&[ot], rest, &mut out),
+        (None, None) => tracestate::compose(&[], rest, &mut out),
+    }
+    // Members are ASCII by their grammar, so this never loses anything.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The lower-case hexadecimal text of a span id, in a buffer of the caller.
+pub fn span_hex(id: SpanId, buffer: &mut [u8; 16]) -> &str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in buffer.chunks_exact_mut(2).zip(id.to_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(traceparent: &str, tracestate: &str) -> TraceContext {
+        TraceContext {
+            parent: Traceparent::parse(traceparent.as_bytes()).unwrap(),
+            tracestate: Tracestate::parse([tracestate.as_bytes()]),
+        }
+    }
+
+    const A: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03";
+    const B: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+
+    #[test]
+    fn meta_wins_unless_told_otherwise_and_the_other_becomes_a_link() {
+        let a = || Some(context(A, "a=1"));
+        let b = || Some(context(B, ""));
+        let claim = Claim::choose(a(), b(), false);
+        assert_eq!(claim.parent.unwrap(), (a().unwrap(), Carrier::Meta));
+        assert_eq!(claim.other.unwrap(), b().unwrap().parent);
+        let claim = Claim::choose(a(), b(), true);
+        assert_eq!(claim.parent.unwrap().1, Carrier::Header);
+        assert_eq!(claim.other.unwrap(), a().unwrap().parent);
+        assert!(Claim::choose(a(), a(), false).other.is_none());
+        assert!(Claim::choose(None, None, false).parent.is_none());
+        assert_eq!(Claim::choose(None, b(), false).parent.unwrap().1, Carrier::Header);
+    }
+
+    #[test]
+    fn our_span_goes_out_as_parent_and_as_member() {
+        let parent = context(A, "x=1,mt=1111111111111111,ot=th:8,y=2");
+        let decision = Decision { sampled: true, ot: Ot::Set("th:0".into()) };
+        let span = SpanId::from_hex("00f067aa0ba902b7").unwrap();
+        let out = Outgoing::of_span(
+            parent.parent.trace_id,
+            span,
+            flags(Some(&parent), true),
+            Some(&parent),
+            &decision,
+        );
+        assert_eq!(out.tracestate, "mt=00f067aa0ba902b7,ot=th:0,x=1,y=2");
+        assert_eq!(
+            std::str::from_utf8(&out.parent.encode()).unwrap(),
+            "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-03"
+        );
+        assert_eq!(parent.mesh_span().unwrap(), SpanId::from_hex("1111111111111111").unwrap());
+    }
+
+    #[test]
+    fn an_unrecorded_context_passes_as_it_came() {
+        let parent = context(&A.replace("-03", "-02"), "x=1,mt=1111111111111111");
+        let out = Outgoing::passed_on(&parent, &Decision { sampled: false, ot: Ot::Keep });
+        assert_eq!(out.parent, parent.parent);
+        assert_eq!(out.tracestate, "x=1,mt=1111111111111111");
+        let out = Outgoing::passed_on(
+            &context(A, "x=1,ot=th:8"),
+            &Decision { sampled: false, ot: Ot::Remove },
+        );
+        assert_eq!(out.tracestate, "x=1");
+        assert_eq!(out.parent.flags.to_u8(), Traceparent::RANDOM.to_u8());
+    }
+
+    #[test]
+    fn the_random_bit_is_copied_and_set_on_roots() {
+        assert_eq!(flags(None, true).to_u8(), 3);
+        assert_eq!(flags(None, false).to_u8(), 2);
+        assert_eq!(flags(Some(&context(B, "")), true).to_u8(), 1);
+        assert_eq!(flags(Some(&context(A, "")), false).to_u8(), 2);
+    }
+
+    #[test]
+    fn a_foreign_member_of_our_name_is_not_an_id() {
+        for text in ["mt=1", "mt=zzzzzzzzzzzzzzzz", "mt=0000000000000000", "mt=+111111111111111"] {
+            assert_eq!(context(A, text).mesh_span(), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! How an outbound call finds its parent: a bounded table of the server spans
+//! of this sidecar, and pure rules over it.
+//!
+//! A context that an agent sends along is a claim. It is taken as parent where
+//! it names a live span of ours, or where it is the agent's own; a context that
+//! lives as long as a session (what `initialize` or a notification carried) is
+//! never a parent, because every later call of that session would inherit it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use opentelemetry::trace::SpanId;
+
+use super::context::{Carrier, Claim, TraceContext};
+use crate::w3c::baggage::Baggage;
+
+/// How many shards the table has: workers seldom meet on one lock.
+const SHARDS: usize = 16;
+
+/// The spans of this sidecar that outbound calls may name.
+#[derive(Debug)]
+pub struct ServerSpans {
+    shards: [Mutex<Shard>; SHARDS],
+    in_flight: AtomicUsize,
+    /// Per shard, for each of the two kinds of entry.
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<u64, Entry>,
+    /// Ids that may be forgotten, the oldest first.
+    ended: VecDeque<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    standing: Standing,
+    baggage: Option<Baggage>,
+}
+
+/// What a span id means as a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A request that is being worked on.
+    InFlight,
+    /// A request that was answered.
+    Ended,
+    /// The context of a session, a notification or a stream: never a parent.
+    Session,
+}
+
+impl ServerSpans {
+    /// A table that remembers at most `capacity` requests in flight and as
+    /// many that have ended; beyond that the oldest ended ones are forgotten,
+    /// and a request that finds no room is not remembered.
+    pub fn new(capacity: usize) -> Self {
+        ServerSpans {
+            shards: Default::default(),
+            in_flight: AtomicUsize::new(0),
+            capacity: capacity.div_ceil(SHARDS).max(1),
+        }
+    }
+
+    /// Remembers a request in flight under the id that the agent was given.
+    /// Answers whether there was room.
+    pub fn begin(&self, id: SpanId, baggage: Option<Baggage>) -> bool {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut shard = self.shard(id);
+        if shard.entries.len() - shard.ended.len() >= self.capacity {
+            return false;
+        }
+        shard.entries.insert(key(id), Entry { standing: Standing::InFlight, baggage });
+        true
+    }
+
+    /// Says that the request of this id was answered.
+    pub fn end(&self, id: SpanId) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let mut shard = self.shard(id);
+        if let Some(entry) = shard.entries.get_mut(&key(id))
+            && entry.standing == Standing::InFlight
+        {
+            entry.standing = Standing::Ended;
+            shard.retire(id, self.capacity);
+        }
+    }
+
+    /// Remembers an id that no call may have as parent.
+    pub fn never_a_parent(&self, id: SpanId) {
+        let entry = Entry { standing: Standing::Session, baggage: None };
+        let mut shard = self.shard(id);
+        if shard.entries.insert(key(id), entry).is_none() {
+            shard.retire(id, self.capacity);
+        }
+    }
+
+    /// What is known of an id.
+    pub fn standing(&self, id: SpanId) -> Option<Standing> {
+        self.shard(id).entries.get(&key(id)).map(|entry| entry.standing)
+    }
+
+    /// The baggage that came with the request that has this id.
+    pub fn baggage(&self, id: SpanId) -> Option<Baggage> {
+        self.shard(id).entries.get(&key(id)).and_then(|entry| entry.baggage.clone())
+    }
+
+    /// How many requests are being worked on now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, id: SpanId) -> std::sync::MutexGuard<'_, Shard> {
+        let index = usize::from(id.to_bytes()[7]) % SHARDS;
+        // Nothing panics while it holds the lock, and a table of hints stays
+        // usable even if something did.
+        self.shards[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn retire(&mut self, id: SpanId, capacity: usize) {
+        self.ended.push_back(key(id));
+        while self.ended.len() > capacity {
+            if let Some(oldest) = self.ended.pop_front() {
+                self.entries.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn key(id: SpanId) -> u64 {
+    u64::from_be_bytes(id.to_bytes())
+}
+
+/// How the parent of a CLIENT span was found: the attributes
+/// `meshtrace.parent.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The value of `meshtrace.parent.method`.
+    pub method: Method,
+    /// Whether the parent is proved rather than inferred.
+    pub exact: bool,
+    /// How many requests could have been the parent, where that is more than one.
+    pub candidates: usize,
+    /// Whether the parent had been answered before this call left.
+    pub late: bool,
+}
+
+/// The rules, in the words of `meshtrace.parent.method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The message carried the context in `params._meta`.
+    PropagatedMeta,
+    /// The request carried the context in its headers.
+    PropagatedHeader,
+    /// Nothing was carried and several requests were in flight, or one.
+    Ambiguous,
+    /// Nothing was carried and nothing was in flight.
+    Background,
+}
+
+impl Method {
+    /// Every method, for metrics that want a series each.
+    pub const ALL: [Method; 4] =
+        [Method::PropagatedMeta, Method::PropagatedHeader, Method::Ambiguous, Method::Background];
+
+    /// The place in [`Method::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The text of the attribute.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::PropagatedMeta => "propagated.meta",
+            Method::PropagatedHeader => "propagated.header",
+            Method::Ambiguous => "ambiguous",
+            Method::Background => "background",
+        }
+    }
+}
+
+/// The parent of an outbound call.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// The context to continue; a new trace without one.
+    pub context: Option<TraceContext>,
+    /// The claim that was not taken, to be linked to.
+    pub link: Option<crate::w3c::traceparent::Traceparent>,
+    /// The span of ours that the call belongs to, whose baggage it carries on.
+    pub server_span: Option<SpanId>,
+    /// How all this was found.
+    pub provenance: Provenance,
+}
+
+/// Finds the parent of an outbound call from what it carries.
+pub fn parent_of_call(claim: Claim, spans: &ServerSpans) -> Parent {
+    let Some((context, carrier)) = claim.parent else {
+        return without_parent(None, spans);
+    };
+    let named = context.parent.span_id;
+    let standing = spans.standing(named);
+    if standing == Some(Standing::Session) {
+        return without_parent(Some(context.parent), spans);
+    }
+    let late = standing == Some(Standing::Ended);
+    if late && carrier == Carrier::Header {
+        // A header outlives its request easily; an answered request is no
+        // parent on the word of a header alone.
+        return without_parent(Some(context.parent), spans);
+    }
+    let server_span = match standing {
+        Some(_) => Some(named),
+        None => context.mesh_span().filter(|id| spans.standing(*id).is_some()),
+    };
+    let method = match carrier {
+        Carrier::Meta => Method::PropagatedMeta,
+        Carrier::Header => Method::PropagatedHeader,
+    };
+    Parent {
+        context: Some(context),
+        link: claim.other,
+        server_span,
+        provenance: Provenance { method, exact: true, candidates: 0, late },
+    }
+}
+
+fn without_parent(
+    link: Option<crate::w3c::traceparent::Traceparent>,
+    spans: &ServerSpans,
+) -> Parent {
+    let candidates = spans.in_flight();
+    let method = if candidates == 0 { Method::Background } else { Method::Ambiguous };
+    Parent {
+        context: None,
+        link,
+        server_span: None,
+        provenance: Provenance { method, exact: false, candidates, late: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::ids::Ids;
+    use crate::w3c::traceparent::Traceparent;
+    use crate::w3c::tracestate::Tracestate;
+
+    fn id(text: &str) -> SpanId {
+        SpanId::from_hex(text).unwrap()
+    }
+
+    fn claim(span: &str, tracestate: &str, carrier: Carrier) -> Claim {
+        let text = format!("00-0af7651916cd43dd8448eb211c80319c-{span}-01");
+        let context = TraceContext {
+            parent: Traceparent::parse(text.as_bytes()).unwrap(),
+            tracestate: Tracestate::parse([tracestate.as_bytes()]),
+        };
+        Claim { parent: Some((context, carrier)), other: None }
+    }
+
+    const OURS: &str = "b7ad6b7169203331";
+    const THEIRS: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn a_context_of_ours_is_the_parent() {
+        let spans = ServerSpans::new(64);
+        spans.begin(id(OURS), None);
+        for (carrier, method) in [
+            (Carrier::Meta, Method::PropagatedMeta),
+            (Carrier::Header, Method::PropagatedHeader),
+        ] {
+            let parent = parent_of_call(claim(OURS, "", carrier), &spans);
+            assert_eq!(parent.context.unwrap().parent.span_id, id(OURS));
+            assert_eq!(parent.server_span, Some(id(OURS)));
+            assert_eq!(parent.provenance.method, method);
+            assert!(parent.provenance.exact && !parent.provenance.late);
+        }
+    }
+
+    #[test]
+    fn an_agents_own_span_is_the_parent_and_mt_names_ours() {
+        let spans = ServerSpans::new(64);
+        spans.begin(id(OURS), None);
+        let parent = parent_of_call(claim(THEIRS, &format!("mt={OURS}"), Carrier::Header), &spans);
+        assert_eq!(parent.context.unwrap().parent.span_id, id(THEIRS));
+        assert_eq!(parent.server_span, Some(id(OURS)));
+        let parent = parent_of_call(claim(THEIRS, "mt=1111111111111111", Carrier::Header), &spans);
+        assert_eq!(parent.server_span, None, "an id that is not ours says nothing");
+    }
+
+    #[test]
+    fn a_sessions_context_is_never_a_parent() {
+        let spans = ServerSpans::new(64);
+        spans.never_a_parent(id(THEIRS));
+        for carrier in [Carrier::Meta, Carrier::Header] {
+            let parent = parent_of_call(claim(THEIRS, "", carrier), &spans);
+            assert!(parent.context.is_none());
+            assert_eq!(parent.link.unwrap().span_id, id(THEIRS));
+            assert_eq!(parent.provenance.method, Method::Background);
+            assert!(!parent.provenance.exact);
+        }
+    }
+
+    #[test]
+    fn an_answered_request_is_a_late_parent_from_meta_and_a_link_from_a_header() {
+        let spans = ServerSpans::new(64);
+        spans.begin(id(OURS), None);
+        spans.end(id(OURS));
+        let parent = parent_of_call(claim(OURS, "", Carrier::Meta), &spans);
+        assert!(parent.context.is_some() && parent.provenance.late);
+        let parent = parent_of_call(claim(OURS, "", Carrier::Header), &spans);
+        assert!(parent.context.is_none() && parent.link.is_some());
+    }
+
+    #[test]
+    fn nothing_carried_is_said_honestly() {
+        let spans = ServerSpans::new(64);
+        let parent = parent_of_call(Claim::default(), &spans);
+        assert_eq!(parent.provenance.method, Method::Background);
+        spans.begin(id(OURS), None);
+        let parent = parent_of_call(Claim::default(), &spans);
+        assert_eq!(parent.provenance.method, Method::Ambiguous);
+        assert_eq!(parent.provenance.candidates, 1);
+        assert!(parent.context.is_none() && !parent.provenance.exact);
+    }
+
+    #[test]
+    fn baggage_is_found_by_the_id() {
+        let spans = ServerSpans::new(64);
+        spans.begin(id(OURS), Baggage::parse([b"k=v".as_slice()]));
+        assert_eq!(spans.baggage(id(OURS)).unwrap().as_str(), "k=v");
+        spans.end(id(OURS));
+        assert_eq!(spans.baggage(id(OURS)).unwrap().as_str(), "k=v");
+        assert!(spans.baggage(id(THEIRS)).is_none());
+    }
+
+    #[test]
+    fn the_table_is_bounded_in_both_kinds() {
+        let spans = ServerSpans::new(SHARDS * 4);
+        let ids = Ids::seeded(1, 2);
+        let mut refused = 0;
+        let given: Vec<_> = (0..1_000).map(|_| ids.span_id()).collect();
+        for id in &given {
+            refused += usize::from(!spans.begin(*id, None));
+        }
+        assert_eq!(refused, 1_000 - SHARDS * 4);
+        for id in &given {
+            spans.end(*id);
+            spans.never_a_parent(ids.span_id());
+        }
+        let held: usize = spans.shards.iter().map(|s| s.lock().unwrap().entries.len()).sum();
+        assert!(held <= SHARDS * 8, "{held}");
+        assert_eq!(spans.in_flight(), 0);
+    }
+}

@@ -1,0 +1,12 @@
+//! Spans, context, sampling and parents: pure values and rules. Nothing here
+//! does I/O or reads a clock that it is not given.
+
+pub mod context;
+pub mod glob;
+pub mod ids;
+pub mod links;
+pub mod redact;
+pub mod sampler;
+pub mod sampler_config;
+pub mod semconv;
+pub mod span;

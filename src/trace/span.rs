@@ -1,0 +1,366 @@
+//! The record of one operation, filled while a request passes and encoded once when it ends.
+//!
+//! It is made to be cheap: all text that is not static goes into one string that the span owns, and a span that was
+//! cleared keeps its storage for the next request. The names and meanings are those of the OpenTelemetry trace data
+//! model; only what this program records exists here, so there are no span events.
+
+mod text;
+
+use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
+
+use text::{Datum, Text, Texts, as_u32, limited};
+
+/// The text that one span may hold in all, in bytes. What does not fit is cut, and the span says so.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// The limits of OpenTelemetry's SDK specification ("Span Limits") that apply to one span.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SpanLimits {
+    /// Attributes a span may have; more are counted as dropped.
+    pub attribute_count: u32,
+    /// Characters an attribute's text may have; the rest is cut. None means no limit but [`MAX_TEXT_BYTES`].
+    pub attribute_value_length: Option<u32>,
+    /// Links a span may have; more are counted as dropped.
+    pub link_count: u32,
+    /// Attributes a link may have; more are counted as dropped.
+    pub link_attribute_count: u32,
+    /// Events a span may have. Read and checked like the others, without effect: no events are recorded.
+    pub event_count: u32,
+    /// Attributes an event may have. Without effect, as above.
+    pub event_attribute_count: u32,
+}
+
+impl Default for SpanLimits {
+    fn default() -> Self {
+        Self {
+            attribute_count: 128,
+            attribute_value_length: None,
+            link_count: 128,
+            link_attribute_count: 128,
+            event_count: 128,
+            event_attribute_count: 128,
+        }
+    }
+}
+
+/// One operation: ids, name, times, attributes, links and status.
+///
+/// Start and end are nanoseconds since the Unix epoch and are set by the caller, because nothing here reads a clock.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The trace that the span belongs to.
+    pub trace_id: TraceId,
+    /// The span itself.
+    pub span_id: SpanId,
+    /// The W3C trace flags of the span's own context.
+    pub flags: TraceFlags,
+    /// The parent, if there is one.
+    pub parent: Option<SpanId>,
+    /// Whether the parent's context came from another process.
+    pub parent_remote: bool,
+    /// Which side of the call the span describes.
+    pub kind: SpanKind,
+    /// When the operation began, in nanoseconds since the Unix epoch.
+    pub start_unix_nanos: u64,
+    /// When the operation ended, in nanoseconds since the Unix epoch.
+    pub end_unix_nanos: u64,
+    limits: SpanLimits,
+    name: Text,
+    tracestate: Text,
+    status: Option<Text>,
+    attributes: Vec<Attribute>,
+    /// One bit for each hash of a key that was set: a clear bit proves that a key is new, without a search.
+    seen: u64,
+    links: Vec<StoredLink>,
+    link_attributes: Vec<Attribute>,
+    texts: Texts,
+    dropped_attributes: u32,
+    dropped_links: u32,
+}
+
+/// The value of an attribute as it is read back, and as it is given to a link.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Text.
+    Str(&'a str),
+    /// A whole number.
+    Int(i64),
+    /// A yes or no.
+    Bool(bool),
+    /// A floating point number.
+    Double(f64),
+    /// A list of texts.
+    Strings(Vec<&'a str>),
+}
+
+/// A pointer to another span, as it is read back.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// The trace of the other span.
+    pub trace_id: TraceId,
+    /// The other span.
+    pub span_id: SpanId,
+    /// The W3C trace flags that came with its context.
+    pub flags: TraceFlags,
+    /// Whether its context came from another process.
+    pub remote: bool,
+    /// Attributes over the limit.
+    pub dropped_attributes: u32,
+    span: &'a Span,
+    stored: &'a StoredLink,
+}
+
+/// Whether the operation failed. A proxy never says `Ok`: that word is the application's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status<'a> {
+    /// Nothing is known to be wrong.
+    Unset,
+    /// The operation failed; the text says why and may be empty.
+    Error(&'a str),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attribute {
+    key: Text,
+    value: Datum,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StoredLink {
+    trace_id: TraceId,
+    span_id: SpanId,
+    flags: TraceFlags,
+    remote: bool,
+    first: u32,
+    count: u32,
+    dropped_attributes: u32,
+}
+
+impl Span {
+    /// An empty span under `limits`. It allocates nothing until something is recorded.
+    pub fn new(limits: SpanLimits) -> Self {
+        Self {
+            trace_id: TraceId::INVALID,
+            span_id: SpanId::INVALID,
+            flags: TraceFlags::default(),
+            parent: None,
+            parent_remote: false,
+            kind: SpanKind::Internal,
+            start_unix_nanos: 0,
+            end_unix_nanos: 0,
+            limits,
+            name: Text::Static(""),
+            tracestate: Text::Static(""),
+            status: None,
+            attributes: Vec::new(),
+            seen: 0,
+            links: Vec::new(),
+            link_attributes: Vec::new(),
+            texts: Texts::default(),
+            dropped_attributes: 0,
+            dropped_links: 0,
+        }
+    }
+
+    /// Makes the span as new and keeps its limits and storage.
+    pub fn clear(&mut self) {
+        let mut texts = std::mem::take(&mut self.texts);
+        let mut attributes = std::mem::take(&mut self.attributes);
+        let mut links = std::mem::take(&mut self.links);
+        let mut link_attributes = std::mem::take(&mut self.link_attributes);
+        texts.clear();
+        attributes.clear();
+        links.clear();
+        link_attributes.clear();
+        *self = Self { texts, attributes, links, link_attributes, ..Self::new(self.limits) };
+    }
+
+    /// Names the span.
+    pub fn set_name(&mut self, name: &str) {
+        self.name = self.texts.store(name, None);
+    }
+
+    /// Names the span with text that lives as long as the program.
+    pub fn set_name_static(&mut self, name: &'static str) {
+        self.name = Text::Static(name);
+    }
+
+    /// Names the span `method target`, the form of the MCP and HTTP conventions.
+    pub fn set_name_parts(&mut self, method: &str, target: &str) {
+        self.name = self.texts.join(&[method, " ", target]);
+    }
+
+    /// Keeps the W3C `tracestate` of the span's own context, as it goes out.
+    pub fn set_tracestate(&mut self, tracestate: &str) {
+        self.tracestate = self.texts.store(tracestate, None);
+    }
+
+    /// Sets a text attribute. A key that is set again gets the new value.
+    pub fn set_str(&mut self, key: &'static str, value: &str) {
+        let value = self.texts.store(value, self.limits.attribute_value_length);
+        self.set(Text::Static(key), Datum::Text(value));
+    }
+
+    /// Sets a text attribute whose text lives as long as the program.
+    pub fn set_static(&mut self, key: &'static str, value: &'static str) {
+        let value = limited(value, self.limits.attribute_value_length);
+        self.set(Text::Static(key), Datum::Text(Text::Static(value)));
+    }
+
+    /// Sets a whole number.
+    pub fn set_int(&mut self, key: &'static str, value: i64) {
+        self.set(Text::Static(key), Datum::Int(value));
+    }
+
+    /// Sets a yes or no.
+    pub fn set_bool(&mut self, key: &'static str, value: bool) {
+        self.set(Text::Static(key), Datum::Bool(value));
+    }
+
+    /// Sets a floating point number.
+    pub fn set_double(&mut self, key: &'static str, value: f64) {
+        self.set(Text::Static(key), Datum::Double(value));
+    }
+
+    /// Sets a list of texts, each of them under the length limit.
+    pub fn set_strings(&mut self, key: &'static str, values: &[&str]) {
+        let value = self.texts.store_list(values, self.limits.attribute_value_length);
+        self.set(Text::Static(key), value);
+    }
+
+    /// Sets a text attribute whose key is known only at run time, such as one that the configuration names.
+    pub fn set_named(&mut self, key: &str, value: &str) {
+        let key = self.texts.store(key, None);
+        let value = self.texts.store(value, self.limits.attribute_value_length);
+        self.set(key, Datum::Text(value));
+    }
+
+    /// Marks the span as failed: sets `error.type` and the status with its description.
+    pub fn error(&mut self, error_type: &str, description: &str) {
+        self.set_str("error.type", error_type);
+        self.status = Some(self.texts.store(description, None));
+    }
+
+    /// Adds a pointer to another span. Over the limit of links it is counted as dropped.
+    pub fn add_link(
+        &mut self,
+        trace_id: TraceId,
+        span_id: SpanId,
+        flags: TraceFlags,
+        remote: bool,
+        attributes: &[(&'static str, Value<'_>)],
+    ) {
+        if self.links.len() >= self.limits.link_count as usize {
+            self.dropped_links = self.dropped_links.saturating_add(1);
+            return;
+        }
+        let first = as_u32(self.link_attributes.len());
+        let count = attributes.len().min(self.limits.link_attribute_count as usize);
+        for (key, value) in &attributes[..count] {
+            let value = self.texts.store_value(value, self.limits.attribute_value_length);
+            self.link_attributes.push(Attribute { key: Text::Static(key), value });
+        }
+        let dropped_attributes = as_u32(attributes.len() - count);
+        let link = StoredLink { trace_id, span_id, flags, remote, first, count: as_u32(count), dropped_attributes };
+        self.links.push(link);
+    }
+
+    /// The name; empty until one is set.
+    pub fn name(&self) -> &str {
+        self.text(self.name)
+    }
+
+    /// The `tracestate` header value; empty if there is none.
+    pub fn tracestate(&self) -> &str {
+        self.text(self.tracestate)
+    }
+
+    /// Whether the operation failed.
+    pub fn status(&self) -> Status<'_> {
+        self.status.map_or(Status::Unset, |description| Status::Error(self.text(description)))
+    }
+
+    /// The attributes in the order in which their keys were first set.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        self.attributes.iter().map(|attribute| self.read(attribute))
+    }
+
+    /// One attribute by its key.
+    pub fn attribute(&self, key: &str) -> Option<Value<'_>> {
+        self.attributes().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    /// The links in the order in which they were added.
+    pub fn links(&self) -> impl Iterator<Item = Link<'_>> {
+        self.links.iter().map(|stored| Link {
+            trace_id: stored.trace_id,
+            span_id: stored.span_id,
+            flags: stored.flags,
+            remote: stored.remote,
+            dropped_attributes: stored.dropped_attributes,
+            span: self,
+            stored,
+        })
+    }
+
+    /// Attributes that the limit kept out.
+    pub fn dropped_attributes(&self) -> u32 {
+        self.dropped_attributes
+    }
+
+    /// Links that the limit kept out.
+    pub fn dropped_links(&self) -> u32 {
+        self.dropped_links
+    }
+
+    /// Whether text was cut at [`MAX_TEXT_BYTES`].
+    pub fn is_cut(&self) -> bool {
+        self.texts.cut
+    }
+
+    fn set(&mut self, key: Text, value: Datum) {
+        let name = self.text(key);
+        let bit = key_bit(name);
+        if self.seen & bit != 0
+            && let Some(at) = self.attributes.iter().position(|a| self.text(a.key) == name)
+        {
+            self.attributes[at].value = value;
+            return;
+        }
+        if self.attributes.len() >= self.limits.attribute_count as usize {
+            self.dropped_attributes = self.dropped_attributes.saturating_add(1);
+            return;
+        }
+        self.seen |= bit;
+        self.attributes.push(Attribute { key, value });
+    }
+
+    fn text(&self, text: Text) -> &str {
+        self.texts.get(text)
+    }
+
+    fn read(&self, attribute: &Attribute) -> (&str, Value<'_>) {
+        (self.text(attribute.key), self.texts.value(attribute.value))
+    }
+}
+
+impl<'a> Link<'a> {
+    /// The attributes of the link.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
+        let span = self.span;
+        let first = self.stored.first as usize;
+        let attributes = span.link_attributes.get(first..first + self.stored.count as usize).unwrap_or_default();
+        attributes.iter().map(|attribute| span.read(attribute))
+    }
+}
+
+/// A bit that a key's length and three of its bytes choose. Keys of one span rarely share one.
+fn key_bit(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let at = |index: usize| usize::from(bytes.get(index).copied().unwrap_or(0));
+    let hash = bytes.len() * 31 + at(bytes.len().wrapping_sub(1)) * 7 + at(bytes.len() / 2) * 13 + at(1);
+    1 << (hash & 63)
+}
+
+#[cfg(test)]
+mod tests;
