@@ -19,7 +19,10 @@ pub enum Action {
     /// Run the sidecar.
     Proxy(Box<Config>),
     /// Run the demonstration.
-    Demo,
+    Demo {
+        /// End after the scripted calls.
+        once: bool,
+    },
     /// Wait until a sidecar is ready.
     Wait {
         /// Its admin address, which can be connected to.
@@ -71,7 +74,7 @@ where
             let config = Config::load(&args.flags(), env).map_err(Stop::Config)?;
             Ok(Action::Proxy(Box::new(config)))
         }
-        Command::Demo => Ok(Action::Demo),
+        Command::Demo(args) => Ok(Action::Demo { once: args.once }),
         Command::Wait(args) => args.action(env).map_err(Stop::Config),
     }
 }
@@ -89,11 +92,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Proxy(ProxyArgs),
-    /// Show it: two small agents, a sidecar each and a collector, in one process.
-    ///
-    /// Sends a few calls through the sidecars, prints the traces that arrive as trees, then prints
-    /// a request to try by hand and serves until Ctrl-C. Everything listens on free loopback ports.
-    Demo,
+    Demo(DemoArgs),
     Wait(WaitArgs),
 }
 
@@ -163,6 +162,17 @@ impl ProxyArgs {
         let ProxyArgs { inbound, outbound, admin, config, workers } = self;
         Flags { inbound, outbound, admin, config, workers }
     }
+}
+
+/// Show it: two small agents, a sidecar each and a collector, in one process.
+///
+/// Sends a few calls through the sidecars, prints the traces that arrive as trees, then prints a
+/// request to try by hand and serves until Ctrl-C. Everything listens on free loopback ports.
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// End after the calls instead of serving on; exit 1 if a trace is not complete.
+    #[arg(long)]
+    once: bool,
 }
 
 /// Wait until a sidecar is ready.

@@ -5,7 +5,8 @@ use std::io;
 
 use crate::app;
 use crate::cli::{self, Action};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Flags};
+use crate::demo;
 
 /// Runs the program and returns its exit code: 0 for success, 2 for wrong
 /// usage or configuration, 1 for anything else.
@@ -17,7 +18,7 @@ where
     match cli::parse(args, env) {
         Err(stop) => stop.report(),
         Ok(Action::Proxy(config)) => proxy(&config),
-        Ok(Action::Demo) => 1,
+        Ok(Action::Demo { once }) => demo(once),
         Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
     }
 }
@@ -48,6 +49,61 @@ fn proxy(config: &Config) -> u8 {
     tracing::info!("stopping: draining connections, then sending the last spans");
     sidecar.stop();
     0
+}
+
+fn demo(once: bool) -> u8 {
+    log_to_stderr(tracing::level_filters::LevelFilter::WARN);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    let options = demo::Options { once, ..demo::Options::default() };
+    let complete = runtime.block_on(async {
+        let signals = Signals::install()?;
+        let (mut out, mut say) = (io::stdout(), io::stderr());
+        let complete =
+            demo::run(options, async |plan| demo_sidecar(&plan), &mut out, &mut say, signals.wait()).await?;
+        Ok::<_, demo::DemoError>(complete)
+    });
+    match complete {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(error) => complain(&error),
+    }
+}
+
+/// A sidecar as `meshtrace proxy` would make it of flags and variables.
+fn demo_sidecar(plan: &demo::SidecarPlan) -> Result<demo::RunningSidecar, Box<dyn std::error::Error + Send + Sync>> {
+    let flags = Flags {
+        inbound: plan.inbound.iter().map(|(listen, app)| format!("{listen}={app}")).collect(),
+        outbound: plan.outbound.iter().map(|(listen, url)| format!("{listen}={url}")).collect(),
+        admin: Some("off".to_owned()),
+        workers: Some("1".to_owned()),
+        config: None,
+    };
+    let config = Config::load(&flags, &|name| match name {
+        "OTEL_SERVICE_NAME" => Some(plan.service_name.clone()),
+        "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(plan.otlp_endpoint.clone()),
+        "OTEL_BSP_SCHEDULE_DELAY" => Some(plan.export_delay.as_millis().to_string()),
+        _ => None,
+    })?;
+    let sidecar = app::start(&config)?;
+    Ok(demo::RunningSidecar {
+        inbound: sidecar.inbound.clone(),
+        outbound: sidecar.outbound.clone(),
+        guard: Box::new(Stopped(Some(sidecar))),
+    })
+}
+
+/// Stops a sidecar in order when it is dropped.
+struct Stopped(Option<app::Sidecar>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some(sidecar) = self.0.take() {
+            sidecar.stop();
+        }
+    }
 }
 
 fn wait(admin: std::net::SocketAddr, timeout: std::time::Duration) -> u8 {

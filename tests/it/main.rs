@@ -1,1 +1,20 @@
-//! The one integration test binary.
+//! The one integration test binary: whole sidecars on loopback sockets,
+//! between real clients and servers, watched by a real OTLP receiver.
+
+mod support;
+
+// HTTP as it passes through.
+mod connections;
+mod failures;
+mod hostile;
+mod limits;
+mod transparency;
+
+// What is said about it.
+mod baggage;
+mod propagation;
+mod sampling;
+mod spans;
+
+// The program as people start it.
+mod program;

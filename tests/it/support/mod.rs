@@ -1,0 +1,4 @@
+//! What the tests stand on: sidecars, servers, clients and a collector.
+
+pub mod mesh;
+pub mod raw;
