@@ -108,7 +108,7 @@ pub struct ResponseBody {
     ahead: Option<Item>,
     exchange: Option<Box<Exchange>>,
     /// Frees both connections for the next exchange when dropped.
-    _held: Option<(Guard, InFlight)>,
+    held: Option<(Guard, InFlight)>,
 }
 
 #[derive(Debug)]
@@ -120,7 +120,7 @@ enum Source {
 impl ResponseBody {
     /// A body that the proxy itself made.
     pub fn local(bytes: Bytes) -> Self {
-        ResponseBody { source: Source::Local(Some(bytes)), ahead: None, exchange: None, _held: None }
+        ResponseBody { source: Source::Local(Some(bytes)), ahead: None, exchange: None, held: None }
     }
 
     /// A body from the upstream, observed on behalf of an exchange if there is one.
@@ -134,7 +134,7 @@ impl ResponseBody {
             source: Source::Upstream(incoming, upstream),
             ahead: None,
             exchange,
-            _held: Some(held),
+            held: Some(held),
         };
         if body.is_end_stream() {
             body.finish();
@@ -149,6 +149,9 @@ impl ResponseBody {
     }
 
     fn fail(&mut self, error: &hyper::Error) {
+        if let Some((_, in_flight)) = &self.held {
+            in_flight.torn();
+        }
         if let Some(exchange) = self.exchange.take() {
             exchange.body_failed(error);
         }

@@ -62,6 +62,13 @@ impl Connection {
     }
 }
 
+impl InFlight {
+    /// Says that the response broke off, which must not look like its end.
+    pub fn torn(&self) {
+        self.0.watched.signals.reset_on_close();
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         // What arrived belonged to the exchange, not to a next head.
@@ -172,7 +179,6 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     .await;
     if let Some(Err(error)) = result {
         tracing::debug!(downstream = %connection.downstream, %error, "connection ended");
-        connection.watched.signals.reset_on_close();
     }
 }
 

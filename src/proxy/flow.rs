@@ -119,7 +119,7 @@ impl Forward {
                 exchange.switched();
             }
             let upgraded = hyper::upgrade::on(&mut response);
-            switch::join(downstream, upgraded, &self.connection);
+            switch::join(downstream, upgraded, Arc::clone(&upstream), Arc::clone(&self.connection));
         }
         Ok(self.observe(response, upstream, guard))
     }

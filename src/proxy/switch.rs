@@ -1,6 +1,8 @@
 //! Connections that stop being HTTP: `CONNECT` to a forward proxy, and
 //! upgrades that the upstream agreed to. From there on bytes are copied.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -19,6 +21,7 @@ use super::flow::refuse;
 use super::headers::Asked;
 use super::read::{Read, Unread};
 use super::settings::Authority;
+use super::upstream::Upstream;
 use crate::net::{dial, io, tunnel};
 
 /// Whether this response turns the connection into something else.
@@ -30,15 +33,25 @@ pub fn switches<B>(response: &Response<B>, asked: Asked) -> bool {
 }
 
 /// Copies between two upgraded connections until both are done.
-pub fn join(downstream: OnUpgrade, upstream: OnUpgrade, connection: &Arc<Connection>) {
-    let connection = Arc::clone(connection);
+pub fn join(
+    downstream: OnUpgrade,
+    mut upstream: OnUpgrade,
+    driven: Arc<Upstream>,
+    connection: Arc<Connection>,
+) {
     tokio::spawn(async move {
+        // The task that drove the upstream connection may have ended by now.
+        let upstream = poll_fn(|cx| {
+            driven.drive(cx);
+            Pin::new(&mut upstream).poll(cx)
+        });
         let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
         let mut downstream = TokioIo::new(downstream);
         let mut upstream = TokioIo::new(upstream);
         let (_, result) = tunnel::copy(&mut downstream, &mut upstream).await;
         if result.is_err() {
             connection.watched.signals.reset_on_close();
+            driven.reset_on_close();
         }
     });
 }

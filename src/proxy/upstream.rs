@@ -45,6 +45,7 @@ pub struct Upstream {
     pub peer: SocketAddr,
     /// Our own address on it.
     pub local: Option<IpAddr>,
+    signals: Arc<Signals>,
     protocol: Handle,
     busy: AtomicBool,
     /// Whether an exchange on this connection was answered before.
@@ -154,7 +155,8 @@ impl Upstream {
         limits: &Limits,
     ) -> Result<Self, DialError> {
         let local = tcp.local_addr().ok().map(|address| address.ip());
-        let io = TokioIo::new(Stream::new(tcp, Bytes::new(), Arc::<Signals>::default()));
+        let signals = Arc::<Signals>::default();
+        let io = TokioIo::new(Stream::new(tcp, Bytes::new(), Arc::clone(&signals)));
         let failed = |e: hyper::Error| DialError::Connect(std::io::Error::other(e));
         let protocol = if version == Version::HTTP_2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -177,7 +179,7 @@ impl Upstream {
                 driver: Mutex::new(Some(Box::pin(connection.with_upgrades()))),
             }
         };
-        Ok(Upstream { target, peer, local, protocol, busy: AtomicBool::new(false), used: AtomicBool::new(false) })
+        Ok(Upstream { target, peer, local, signals, protocol, busy: AtomicBool::new(false), used: AtomicBool::new(false) })
     }
 
     /// Moves the connection on: writes what is to be written, reads what has
@@ -236,6 +238,11 @@ impl Upstream {
                 Err(Failed { error: failed.into_error(), unsent, reused })
             }
         }
+    }
+
+    /// Makes the connection end in a reset: what it carried broke off.
+    pub fn reset_on_close(&self) {
+        self.signals.reset_on_close();
     }
 
     fn is_open(&self) -> bool {
