@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::sync::watch;
 
@@ -96,9 +95,12 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     let mut registry = MetricsRegistry::default();
     let metrics = Metrics::register(&mut registry, Method::ALL.map(Method::as_str));
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
-    let closed = Counter::default();
     let readiness = Readiness::new();
-    let admin = Admin { readiness: readiness.clone(), registry: Arc::new(registry), closed };
+    let admin = Admin {
+        readiness: readiness.clone(),
+        registry: Arc::new(registry),
+        closed: metrics.admin_closed.clone(),
+    };
     let (phase, phases) = watch::channel(Phase::Serving);
 
     let mut sidecar = Sidecar {
@@ -162,7 +164,9 @@ fn bind(config: &Config) -> Result<Bound, StartError> {
     for inbound in &config.inbound {
         let sockets = bind_one("--inbound", inbound.listen, count)?;
         let at = sockets.first().and_then(|s| s.local_addr().ok()).unwrap_or(inbound.listen);
-        if inbound.app.ip().is_some_and(|ip| at.port() == inbound.app.port && (at.ip() == ip || (at.ip().is_unspecified() && ip.is_loopback()))) {
+        if inbound.app.ip().is_some_and(|ip| {
+            at.port() == inbound.app.port && (at.ip() == ip || (at.ip().is_unspecified() && ip.is_loopback()))
+        }) {
             return Err(StartError::Loop(at));
         }
         listeners.push((Arc::new(Route::Inbound(inbound.app.clone())), sockets));
@@ -212,10 +216,8 @@ fn thread(
     name: String,
     run: impl Future<Output = ()> + Send + 'static,
 ) -> Result<JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let thread = std::thread::Builder::new().name(name);
     thread.spawn(move || runtime.block_on(run)).map_err(StartError::Thread)
 }
@@ -244,11 +246,11 @@ async fn work(
     worker.registry.drain();
     let deadline = Instant::now() + worker.limits().drain_timeout;
     let mut looks = tokio::time::interval(Duration::from_millis(10));
-    while worker.registry.len() > 0 && Instant::now() < deadline {
+    while worker.registry.open() > 0 && Instant::now() < deadline {
         looks.tick().await;
         worker.registry.tick();
     }
-    let left = worker.registry.len();
+    let left = worker.registry.open();
     if left > 0 {
         tracing::warn!(connections = left, "closed connections that were still busy");
     }

@@ -199,3 +199,81 @@ impl WaitArgs {
         Ok(Action::Wait { admin, timeout })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(line: &str, variables: &[(&str, &str)]) -> Result<Action, Stop> {
+        parse(line.split(' '), &|name: &str| {
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn proxy_takes_its_flags_any_number_of_times() {
+        let line = "meshtrace proxy --inbound 0.0.0.0:1=a:1 --inbound 0.0.0.0:2=b:2 \
+                    --outbound 127.0.0.1:3 --admin off --workers 2";
+        let Ok(Action::Proxy(config)) = run(line, &[]) else { panic!("{line}") };
+        assert_eq!((config.inbound.len(), config.outbound.len()), (2, 1));
+        assert_eq!((config.admin, config.workers), (None, 2));
+    }
+
+    #[test]
+    fn wait_asks_where_the_sidecar_listens() {
+        let cases = [
+            ("meshtrace wait", "", "127.0.0.1:14020", 60),
+            ("meshtrace wait --timeout 5s", "0.0.0.0:9", "127.0.0.1:9", 5),
+            ("meshtrace wait --admin 10.0.0.1:7 --timeout 2m", "off", "10.0.0.1:7", 120),
+        ];
+        for (line, variable, expect, seconds) in cases {
+            let action = run(line, &[("MESHTRACE_ADMIN", variable)]);
+            let Ok(Action::Wait { admin, timeout }) = action else { panic!("{action:?}") };
+            assert_eq!((admin.to_string().as_str(), timeout.as_secs()), (expect, seconds), "{line}");
+        }
+        let Err(Stop::Config(error)) = run("meshtrace wait --admin off", &[]) else { panic!() };
+        assert!(error.to_string().contains("--admin ADDR"), "{error}");
+        let Err(Stop::Config(error)) = run("meshtrace wait --timeout soon", &[]) else { panic!() };
+        assert!(error.to_string().starts_with("--timeout \"soon\": expected a time"), "{error}");
+    }
+
+    #[test]
+    fn wrong_usage_is_2_and_help_is_0() {
+        let code = |line| match run(line, &[]) {
+            Err(Stop::Usage(error)) => error.exit_code(),
+            other => panic!("{line}: {other:?}"),
+        };
+        for line in ["meshtrace", "meshtrace nonsense", "meshtrace proxy --inbund x", "meshtrace demo x"] {
+            assert_eq!(code(line), 2, "{line}");
+        }
+        for line in ["meshtrace --version", "meshtrace --help", "meshtrace proxy --help", "meshtrace wait -h"]
+        {
+            assert_eq!(code(line), 0, "{line}");
+        }
+        let Err(Stop::Config(error)) = run("meshtrace proxy", &[]) else { panic!() };
+        let text = error.to_string();
+        assert!(text.contains("--inbound LISTEN=APP") && text.contains("--outbound LISTEN"), "{text}");
+    }
+
+    #[test]
+    fn the_help_of_every_flag_names_its_variable_and_default() {
+        let mut cli = Cli::command();
+        for name in ["proxy", "wait"] {
+            let command = cli.find_subcommand_mut(name).unwrap();
+            for argument in command.get_arguments() {
+                let help = argument.get_long_help().map(ToString::to_string).unwrap_or_default();
+                let stated = help.contains("[default: ") || !argument.get_default_values().is_empty();
+                assert!(stated, "{name} --{}: {help}", argument.get_id());
+                let flag = argument.get_id().as_str();
+                let variable = format!("MESHTRACE_{}", flag.to_uppercase());
+                assert!(flag == "timeout" || help.contains(&variable), "{name} --{flag}: {help}");
+            }
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! meshtrace: a sidecar that traces MCP agents.
+#![doc = include_str!("ARCHITECTURE.md")]
+
 pub mod admin;
 pub mod app;
 pub mod cli;
@@ -9,7 +10,7 @@ pub mod mcp;
 pub mod metrics;
 pub mod net;
 pub mod proxy;
-pub mod run;
+mod run;
 pub mod store;
 pub mod trace;
 pub mod w3c;

@@ -73,7 +73,9 @@ fn demo(once: bool) -> u8 {
 }
 
 /// A sidecar as `meshtrace proxy` would make it of flags and variables.
-fn demo_sidecar(plan: &demo::SidecarPlan) -> Result<demo::RunningSidecar, Box<dyn std::error::Error + Send + Sync>> {
+fn demo_sidecar(
+    plan: &demo::SidecarPlan,
+) -> Result<demo::RunningSidecar, Box<dyn std::error::Error + Send + Sync>> {
     let flags = Flags {
         inbound: plan.inbound.iter().map(|(listen, app)| format!("{listen}={app}")).collect(),
         outbound: plan.outbound.iter().map(|(listen, url)| format!("{listen}={url}")).collect(),

@@ -36,9 +36,8 @@ fn wants_openmetrics<'a>(mut accept: impl Iterator<Item = &'a str>) -> bool {
     accept.any(|value| {
         value.split(',').any(|range| {
             let mut parts = range.split(';').map(str::trim);
-            let named = parts
-                .next()
-                .is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
+            let named =
+                parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/openmetrics-text"));
             let weight = |part: &str| {
                 let (name, weight) = part.split_once('=')?;
                 name.trim().eq_ignore_ascii_case("q").then(|| weight.trim().parse::<f32>().ok())?
@@ -56,8 +55,7 @@ fn to_prometheus(openmetrics: &str) -> String {
     for line in openmetrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             help = Some(rest);
-        } else if let Some((name, kind)) =
-            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
         {
             let (suffix, kind) = match kind {
                 "counter" => ("_total", "counter"),

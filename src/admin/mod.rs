@@ -45,8 +45,7 @@ struct Times {
     connection: Duration,
 }
 
-const TIMES: Times =
-    Times { head: Duration::from_secs(5), connection: Duration::from_secs(10) };
+const TIMES: Times = Times { head: Duration::from_secs(5), connection: Duration::from_secs(10) };
 
 /// The most bytes of a request head; the smallest that hyper allows.
 const MAX_HEAD_BYTES: usize = 8 * 1024;

@@ -20,7 +20,8 @@ fn read(env: Environment<'_>, name: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// Refuses what a user may expect to work and what we do not have.
+/// Refuses what a user may expect to work and what we do not have. Exporters
+/// are for the export room to refuse.
 pub(crate) fn refuse_unsupported(env: Environment<'_>) -> Result<(), Error> {
     for name in ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"] {
         if read(env, name).is_some() {
@@ -31,16 +32,6 @@ pub(crate) fn refuse_unsupported(env: Environment<'_>) -> Result<(), Error> {
             ));
         }
     }
-    let exporter = "OTEL_TRACES_EXPORTER";
-    if let Some(value) = read(env, exporter)
-        && names(&value).any(|name| name == "zipkin")
-    {
-        return Err(Error::value(
-            Origin::Variable(exporter),
-            &value,
-            &"otlp, console or none; there is no zipkin exporter".into(),
-        ));
-    }
     Ok(())
 }
 
@@ -48,10 +39,7 @@ pub(crate) fn refuse_unsupported(env: Environment<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 /// When it names `jaeger`, `ottrace` or `xray`.
-pub(crate) fn propagators(
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Formats, Error> {
+pub(crate) fn propagators(env: Environment<'_>, warnings: &mut Vec<String>) -> Result<Formats, Error> {
     let variable = "OTEL_PROPAGATORS";
     let expected = "a list of tracecontext, baggage, b3 and b3multi, or none";
     let Some(value) = read(env, variable) else {
@@ -101,8 +89,7 @@ pub(crate) fn sampler(env: Environment<'_>, warnings: &mut Vec<String>) -> Sampl
         "always_off" => Root::AlwaysOff,
         "traceidratio" => Root::Ratio(ratio(env, warnings)),
         _ => {
-            let expected =
-                "always_on, always_off, traceidratio, or one of these after parentbased_";
+            let expected = "always_on, always_off, traceidratio, or one of these after parentbased_";
             warnings.push(ignored(variable, &value, expected));
             return SamplerConfig::default();
         }
@@ -125,17 +112,10 @@ fn ratio(env: Environment<'_>, warnings: &mut Vec<String>) -> f64 {
     }
 }
 
-/// `OTEL_SDK_DISABLED`: no spans are made, and context still passes.
-pub(crate) fn sdk_disabled(env: Environment<'_>, warnings: &mut Vec<String>) -> bool {
-    let variable = "OTEL_SDK_DISABLED";
-    match read(env, variable) {
-        Some(value) if value.eq_ignore_ascii_case("true") => true,
-        Some(value) if !value.eq_ignore_ascii_case("false") => {
-            warnings.push(ignored(variable, &value, "true or false"));
-            false
-        }
-        _ => false,
-    }
+/// `OTEL_SDK_DISABLED`: no spans are made, and context still passes. The
+/// export room reads it too, and reports a value that it does not know.
+pub(crate) fn sdk_disabled(env: Environment<'_>) -> bool {
+    read(env, "OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// `OTEL_LOG_LEVEL`: how much we say on stderr. The specification leaves the
@@ -173,13 +153,8 @@ mod tests {
     use super::*;
 
     /// Runs `read` with one or two variables set, and returns the number of warnings too.
-    fn with<T>(
-        set: &[(&str, &str)],
-        read: impl Fn(Environment<'_>, &mut Vec<String>) -> T,
-    ) -> (T, usize) {
-        let env = |name: &str| {
-            set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
-        };
+    fn with<T>(set: &[(&str, &str)], read: impl Fn(Environment<'_>, &mut Vec<String>) -> T) -> (T, usize) {
+        let env = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         let mut warnings = Vec::new();
         let value = read(&env, &mut warnings);
         (value, warnings.len())
@@ -245,24 +220,20 @@ mod tests {
         assert_eq!(level("Debug"), (LevelFilter::DEBUG, 0));
         assert_eq!(level("none"), (LevelFilter::OFF, 0));
         assert_eq!(level("loud"), (LevelFilter::INFO, 1));
-        let disabled = |value| with(&[("OTEL_SDK_DISABLED", value)], sdk_disabled);
-        assert_eq!(disabled("TRUE"), (true, 0));
-        assert_eq!(disabled("false"), (false, 0));
-        assert_eq!(disabled(""), (false, 0));
-        assert_eq!(disabled("1"), (false, 1));
+        let disabled = |value| with(&[("OTEL_SDK_DISABLED", value)], |env, _| sdk_disabled(env)).0;
+        assert!(disabled("TRUE"));
+        assert!(!disabled("false") && !disabled("") && !disabled("1"));
     }
 
     #[test]
     fn what_we_do_not_have_is_refused_by_name() {
         let refused = |name, value| {
-            let env = |n: &str| (n == name).then(|| value).map(str::to_owned);
+            let env = |n: &str| (n == name).then_some(value).map(str::to_owned);
             refuse_unsupported(&env).err().map(|error| error.to_string())
         };
         for name in ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"] {
             assert!(refused(name, "/etc/otel.yaml").is_some_and(|text| text.starts_with(name)));
             assert_eq!(refused(name, " "), None);
         }
-        assert!(refused("OTEL_TRACES_EXPORTER", "otlp, Zipkin").is_some());
-        assert_eq!(refused("OTEL_TRACES_EXPORTER", "otlp"), None);
     }
 }

@@ -18,9 +18,7 @@ use super::error::{Error, Expected, Origin};
 use super::file_shape::{BaggageShape, FileShape, LimitsShape, PropagationShape, RuleShape};
 use super::file_shape::{SpansShape, Text, ToShape};
 use super::value;
-use crate::proxy::settings::{
-    Destinations, IgnoreRule, Limits, Preference, Propagation, SpanRules,
-};
+use crate::proxy::settings::{Destinations, IgnoreRule, Limits, Preference, Propagation, SpanRules};
 
 /// The longest configuration file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -141,10 +139,7 @@ impl Reader<'_> {
         }
     }
 
-    fn baggage(
-        &self,
-        entries: &BTreeMap<String, Spanned<String>>,
-    ) -> Result<Vec<(String, String)>, Error> {
+    fn baggage(&self, entries: &BTreeMap<String, Spanned<String>>) -> Result<Vec<(String, String)>, Error> {
         let (max_entries, max_bytes) = MAX_BAGGAGE;
         let key = "propagation.baggage.set";
         let mut set = Vec::with_capacity(entries.len());
@@ -177,6 +172,7 @@ impl Reader<'_> {
     fn limits(&self, shape: &LimitsShape, limits: &mut Limits) -> Result<(), Error> {
         const KIB: usize = 1024;
         const MIB: usize = 1024 * KIB;
+        const ZERO: Duration = Duration::ZERO;
         const MS: Duration = Duration::from_millis(1);
         const S: Duration = Duration::from_secs(1);
         const HOUR: Duration = Duration::from_secs(3_600);
@@ -191,13 +187,13 @@ impl Reader<'_> {
         self.count("concurrent_streams", &shape.concurrent_streams, 1..=65_535, &mut streams)?;
         l.max_concurrent_streams = u32::try_from(streams).unwrap_or(u32::MAX);
         self.time("head_timeout", &shape.head_timeout, 100 * MS..=HOUR, &mut l.head_timeout)?;
-        self.time("body_wait", &shape.body_wait, 0 * MS..=60 * S, &mut l.body_wait)?;
-        self.time("body_gap", &shape.body_gap, 0 * MS..=S, &mut l.body_gap)?;
+        self.time("body_wait", &shape.body_wait, ZERO..=60 * S, &mut l.body_wait)?;
+        self.time("body_gap", &shape.body_gap, ZERO..=S, &mut l.body_gap)?;
         self.time("connect_timeout", &shape.connect_timeout, MS..=600 * S, &mut l.connect_timeout)?;
         let week = 168 * HOUR;
         self.time("response_timeout", &shape.response_timeout, MS..=week, &mut l.response_timeout)?;
-        self.time("drain_timeout", &shape.drain_timeout, 0 * MS..=HOUR, &mut l.drain_timeout)?;
-        self.time("expect_timeout", &shape.expect_timeout, 0 * MS..=60 * S, &mut l.expect_timeout)
+        self.time("drain_timeout", &shape.drain_timeout, ZERO..=HOUR, &mut l.drain_timeout)?;
+        self.time("expect_timeout", &shape.expect_timeout, ZERO..=60 * S, &mut l.expect_timeout)
     }
 
     fn size(
@@ -275,8 +271,7 @@ impl Reader<'_> {
     /// The document, or what is wrong with its structure.
     fn shape(&self, text: &str) -> Result<FileShape, Error> {
         let options = serde_saphyr::options! { with_snippet: false };
-        let shape: Result<Option<FileShape>, _> =
-            serde_saphyr::from_str_with_options(text, options);
+        let shape: Result<Option<FileShape>, _> = serde_saphyr::from_str_with_options(text, options);
         // A file that holds only comments is a file without settings.
         shape.map(Option::unwrap_or_default).map_err(|error| self.structure(&error))
     }
@@ -292,6 +287,14 @@ impl Reader<'_> {
             Yaml::SerdeInvalidType { unexpected, expected, .. } => {
                 format!("{unexpected}: expected {expected}")
             }
+            Yaml::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("key {} is given twice", super::error::quote(key))
+            }
+            Yaml::Unexpected { expected, .. } => match *expected {
+                "mapping start" => "expected keys with values, as in key: value".to_owned(),
+                "sequence start" => "expected a list, as in [a, b]".to_owned(),
+                expected => format!("expected {expected}"),
+            },
             other => UserMessageFormatter.format_message(other).into_owned(),
         };
         Error::new(Origin::file(self.path, place), problem)

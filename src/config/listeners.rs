@@ -39,10 +39,7 @@ pub(crate) fn load(flags: &Flags, env: Environment<'_>) -> Result<Listeners, Err
 }
 
 /// The admin address by flag, variable or default; `off` is none.
-pub(crate) fn admin(
-    flag: Option<&str>,
-    env: Environment<'_>,
-) -> Result<Option<SocketAddr>, Error> {
+pub(crate) fn admin(flag: Option<&str>, env: Environment<'_>) -> Result<Option<SocketAddr>, Error> {
     let variable = env("MESHTRACE_ADMIN").filter(|text| !text.trim().is_empty());
     let (origin, text) = match (flag, &variable) {
         (Some(text), _) => (Origin::Flag("--admin"), text),
@@ -66,9 +63,8 @@ fn list<T>(
     env: Environment<'_>,
     parse: fn(&str) -> Result<T, Expected>,
 ) -> Result<Vec<T>, Error> {
-    let parse = |origin: Origin, text: &str| {
-        parse(text).map_err(|expected| Error::value(origin, text, &expected))
-    };
+    let parse =
+        |origin: Origin, text: &str| parse(text).map_err(|expected| Error::value(origin, text, &expected));
     if !values.is_empty() {
         return values.iter().map(|text| parse(Origin::Flag(flag), text.trim())).collect();
     }
@@ -82,9 +78,7 @@ fn list<T>(
 
 /// `LISTEN=APP`
 fn inbound(text: &str) -> Result<Inbound, Expected> {
-    let (listen, app) = text
-        .split_once('=')
-        .ok_or("LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080")?;
+    let (listen, app) = text.split_once('=').ok_or("LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080")?;
     let app = value::authority(app).map_err(|expected| format!("{expected}, after the ="))?;
     Ok(Inbound { listen: value::listen(listen)?, app })
 }
@@ -93,8 +87,7 @@ fn inbound(text: &str) -> Result<Inbound, Expected> {
 fn outbound(text: &str) -> Result<Outbound, Expected> {
     let (listen, target) = match text.split_once('=') {
         Some((listen, target)) => {
-            let target = value::base_url(target)
-                .map_err(|expected| format!("{expected}, after the ="))?;
+            let target = value::base_url(target).map_err(|expected| format!("{expected}, after the ="))?;
             (listen, Some(target))
         }
         None => (text, None),
@@ -126,10 +119,8 @@ fn refuse_shared_addresses(listeners: &Listeners) -> Result<(), Error> {
 /// A listener that forwards to itself would go round for ever.
 fn refuse_loops(listeners: &Listeners) -> Result<(), Error> {
     let inbound = listeners.inbound.iter().map(|l| ("--inbound", l.listen, Some(&l.app)));
-    let outbound = listeners
-        .outbound
-        .iter()
-        .map(|l| ("--outbound", l.listen, l.target.as_ref().map(|t| &t.authority)));
+    let outbound =
+        listeners.outbound.iter().map(|l| ("--outbound", l.listen, l.target.as_ref().map(|t| &t.authority)));
     for (flag, listen, target) in inbound.chain(outbound) {
         if let Some(target) = target.filter(|target| reaches(target, listen)) {
             let text = quote(&format!("{listen}={target}"));
@@ -152,6 +143,5 @@ fn reaches(target: &Authority, listen: SocketAddr) -> bool {
         ip if ip.is_unspecified() => listen.is_ipv6() || same_family,
         ip => ip.is_loopback() && target.ip().is_none_or(|target| target == ip),
     };
-    target.port == listen.port()
-        && (target.ip() == Some(listen.ip()) || (loopback && on_loopback))
+    target.port == listen.port() && (target.ip() == Some(listen.ip()) || (loopback && on_loopback))
 }

@@ -28,8 +28,7 @@ use self::listeners::Listeners;
 use crate::export::config::ExportConfig;
 use crate::export::resource::{self, Resource};
 use crate::proxy::settings::{Inbound, Limits, Outbound, Propagation, SpanRules};
-use crate::trace::ids::Ids;
-use crate::trace::sampler_config::SamplerConfig;
+use crate::trace::{ids::Ids, sampler_config::SamplerConfig};
 
 pub use self::file::MAX_FILE_BYTES;
 pub use self::listeners::DEFAULT_ADMIN;
@@ -113,7 +112,7 @@ impl Config {
             propagation,
             spans,
             sampler: env::sampler(env, &mut warnings),
-            sdk_disabled: env::sdk_disabled(env, &mut warnings),
+            sdk_disabled: env::sdk_disabled(env),
             log_level: env::log_level(env, &mut warnings),
             export,
             resource,
@@ -151,12 +150,9 @@ pub fn flag_duration(name: &'static str, text: &str) -> Result<std::time::Durati
 }
 
 /// The settings of the export room, which parses its own variables.
-fn telemetry(
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<(ExportConfig, Resource), Error> {
-    let (export, ignored) = ExportConfig::from_env(env)
-        .map_err(|error| Error::new(Origin::Whole, &error.to_string()))?;
+fn telemetry(env: Environment<'_>, warnings: &mut Vec<String>) -> Result<(ExportConfig, Resource), Error> {
+    let (export, ignored) =
+        ExportConfig::from_env(env).map_err(|error| Error::new(Origin::Whole, error.to_string()))?;
     warnings.extend(ignored.iter().map(ToString::to_string));
     let (resource, ignored) = resource::from_env(env, Ids::new().random());
     warnings.extend(ignored.iter().map(ToString::to_string));

@@ -87,8 +87,7 @@ fn limits(limits: &Limits) -> String {
         expect_timeout,
     } = limits;
     let mut text = "limits".to_owned();
-    let sizes =
-        [("body", max_body_bytes), ("event", max_event_bytes), ("head", max_head_bytes)];
+    let sizes = [("body", max_body_bytes), ("event", max_event_bytes), ("head", max_head_bytes)];
     for (name, bytes) in sizes {
         let _ = write!(text, " {name}_bytes={}", show_size(*bytes));
     }

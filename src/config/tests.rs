@@ -22,7 +22,7 @@ fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Resul
         variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
     })?;
     let Some(text) = file else { return Ok(config) };
-    let service = &config.resource.service_name;
+    let service = config.resource.service_name();
     let Settings { spans, propagation, limits } = file::parse(Path::new("m.yaml"), text, service)?;
     Ok(Config { spans, propagation, limits, ..config })
 }
@@ -46,7 +46,8 @@ fn nothing_but_a_listener_gives_the_defaults() {
     assert_eq!(config.spans, SpanRules::default());
     assert_eq!(config.sampler, SamplerConfig::default());
     assert_eq!(config.log_level, LevelFilter::INFO);
-    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(config.warnings.len(), 1, "only the missing service name: {:?}", config.warnings);
+    assert!(config.warnings[0].starts_with("OTEL_SERVICE_NAME"));
 }
 
 #[test]
@@ -140,7 +141,9 @@ limits:
 
 #[test]
 fn what_a_file_leaves_out_stays_at_its_default() {
-    for text in ["", "# nothing\n", "spans:\nlimits:\n", "limits: {}\n", "---\n", "{}", "limits: { headers: }"] {
+    for text in
+        ["", "# nothing\n", "spans:\nlimits:\n", "limits: {}\n", "---\n", "{}", "limits: { headers: }"]
+    {
         let config = from_file(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!(config.limits, Limits::default(), "{text:?}");
         assert_eq!(config.propagation, Propagation::for_service("weather"), "{text:?}");
@@ -153,28 +156,109 @@ fn what_a_file_leaves_out_stays_at_its_default() {
 /// Settings that cannot be used, and the whole line that says so.
 #[test]
 fn every_wrong_flag_and_variable_is_one_clear_line() {
-    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
-        (&[], &[], "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=http://TARGET] (or MESHTRACE_OUTBOUND), or both"),
-        (&["--inbound=0.0.0.0:8000"], &[], "--inbound \"0.0.0.0:8000\": expected LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080"),
-        (&["--inbound=8000=127.0.0.1:1"], &[], "--inbound \"8000=127.0.0.1:1\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000"),
-        (&["--inbound=0.0.0.0:8000=http://a:1"], &[], "--inbound \"0.0.0.0:8000=http://a:1\": expected a host with its port, such as 127.0.0.1:8080, after the ="),
-        (&[], &[("MESHTRACE_INBOUND", "0.0.0.0:1=a:1,x")], "MESHTRACE_INBOUND \"x\": expected LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080"),
-        (&["--outbound=x"], &[], "--outbound \"x\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000"),
-        (&["--outbound=127.0.0.1:1=https://api"], &[], "--outbound \"127.0.0.1:1=https://api\": expected an http:// URL: meshtrace does not speak TLS to a target yet, after the ="),
-        (&["--outbound=127.0.0.1:1=http://u:secret@api"], &[], "--outbound \"127.0.0.1:1=http://REDACTED@api\": expected an http:// URL with a host, and no user, query or fragment, after the ="),
-        (&[], &[("MESHTRACE_OUTBOUND", "127.0.0.1")], "MESHTRACE_OUTBOUND \"127.0.0.1\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000"),
-        (&[INBOUND, "--admin=14020"], &[], "--admin \"14020\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000, or off"),
-        (&[INBOUND], &[("MESHTRACE_ADMIN", "on")], "MESHTRACE_ADMIN \"on\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000, or off"),
+    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+    let cases: &[Case] = &[
+        (
+            &[],
+            &[],
+            "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=http://TARGET] (or MESHTRACE_OUTBOUND), or both",
+        ),
+        (
+            &["--inbound=0.0.0.0:8000"],
+            &[],
+            "--inbound \"0.0.0.0:8000\": expected LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080",
+        ),
+        (
+            &["--inbound=8000=127.0.0.1:1"],
+            &[],
+            "--inbound \"8000=127.0.0.1:1\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000",
+        ),
+        (
+            &["--inbound=0.0.0.0:8000=http://a:1"],
+            &[],
+            "--inbound \"0.0.0.0:8000=http://a:1\": expected a host with its port, such as 127.0.0.1:8080, after the =",
+        ),
+        (
+            &[],
+            &[("MESHTRACE_INBOUND", "0.0.0.0:1=a:1,x")],
+            "MESHTRACE_INBOUND \"x\": expected LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080",
+        ),
+        (
+            &["--outbound=x"],
+            &[],
+            "--outbound \"x\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000",
+        ),
+        (
+            &["--outbound=127.0.0.1:1=https://api"],
+            &[],
+            "--outbound \"127.0.0.1:1=https://api\": expected an http:// URL: meshtrace does not speak TLS to a target yet, after the =",
+        ),
+        (
+            &["--outbound=127.0.0.1:1=http://u:secret@api"],
+            &[],
+            "--outbound \"127.0.0.1:1=http://REDACTED@api\": expected an http:// URL with a host, and no user, query or fragment, after the =",
+        ),
+        (
+            &[],
+            &[("MESHTRACE_OUTBOUND", "127.0.0.1")],
+            "MESHTRACE_OUTBOUND \"127.0.0.1\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000",
+        ),
+        (
+            &[INBOUND, "--admin=14020"],
+            &[],
+            "--admin \"14020\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000, or off",
+        ),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_ADMIN", "on")],
+            "MESHTRACE_ADMIN \"on\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000, or off",
+        ),
         (&[INBOUND, "--workers=0"], &[], "--workers \"0\": expected a whole number from 1 to 64"),
-        (&[INBOUND], &[("MESHTRACE_WORKERS", "two")], "MESHTRACE_WORKERS \"two\": expected a whole number from 1 to 64"),
-        (&[INBOUND, "--admin=0.0.0.0:8000"], &[], "0.0.0.0:8000 is given twice, by --inbound and --admin: each needs its own port"),
-        (&[INBOUND, "--outbound=0.0.0.0:8000"], &[], "0.0.0.0:8000 is given twice, by --inbound and --outbound: each needs its own port"),
-        (&["--inbound=0.0.0.0:8000=localhost:8000"], &[], "--inbound \"0.0.0.0:8000=localhost:8000\": it would forward to itself; the target needs another port"),
-        (&["--outbound=127.0.0.1:80=http://127.0.0.1"], &[], "--outbound \"127.0.0.1:80=127.0.0.1:80\": it would forward to itself; the target needs another port"),
-        (&[INBOUND], &[("OTEL_CONFIG_FILE", "x")], "OTEL_CONFIG_FILE is set: meshtrace does not read OpenTelemetry configuration files; use OTEL_* variables, or --config for a file of meshtrace's own"),
-        (&[INBOUND], &[("OTEL_EXPERIMENTAL_CONFIG_FILE", "x")], "OTEL_EXPERIMENTAL_CONFIG_FILE is set: meshtrace does not read OpenTelemetry configuration files; use OTEL_* variables, or --config for a file of meshtrace's own"),
-        (&[INBOUND], &[("OTEL_TRACES_EXPORTER", "zipkin")], "OTEL_TRACES_EXPORTER \"zipkin\": expected otlp, console or none; there is no zipkin exporter"),
-        (&[INBOUND], &[("OTEL_PROPAGATORS", "xray")], "OTEL_PROPAGATORS \"xray\": expected a list of tracecontext, baggage, b3 and b3multi, or none; there is no xray propagator"),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_WORKERS", "two")],
+            "MESHTRACE_WORKERS \"two\": expected a whole number from 1 to 64",
+        ),
+        (
+            &[INBOUND, "--admin=0.0.0.0:8000"],
+            &[],
+            "0.0.0.0:8000 is given twice, by --inbound and --admin: each needs its own port",
+        ),
+        (
+            &[INBOUND, "--outbound=0.0.0.0:8000"],
+            &[],
+            "0.0.0.0:8000 is given twice, by --inbound and --outbound: each needs its own port",
+        ),
+        (
+            &["--inbound=0.0.0.0:8000=localhost:8000"],
+            &[],
+            "--inbound \"0.0.0.0:8000=localhost:8000\": it would forward to itself; the target needs another port",
+        ),
+        (
+            &["--outbound=127.0.0.1:80=http://127.0.0.1"],
+            &[],
+            "--outbound \"127.0.0.1:80=127.0.0.1:80\": it would forward to itself; the target needs another port",
+        ),
+        (
+            &[INBOUND],
+            &[("OTEL_CONFIG_FILE", "x")],
+            "OTEL_CONFIG_FILE is set: meshtrace does not read OpenTelemetry configuration files; use OTEL_* variables, or --config for a file of meshtrace's own",
+        ),
+        (
+            &[INBOUND],
+            &[("OTEL_EXPERIMENTAL_CONFIG_FILE", "x")],
+            "OTEL_EXPERIMENTAL_CONFIG_FILE is set: meshtrace does not read OpenTelemetry configuration files; use OTEL_* variables, or --config for a file of meshtrace's own",
+        ),
+        (
+            &[INBOUND],
+            &[("OTEL_TRACES_EXPORTER", "zipkin")],
+            "OTEL_TRACES_EXPORTER: the zipkin exporter is not supported; send OTLP to a collector that speaks Zipkin",
+        ),
+        (
+            &[INBOUND],
+            &[("OTEL_PROPAGATORS", "xray")],
+            "OTEL_PROPAGATORS \"xray\": expected a list of tracecontext, baggage, b3 and b3multi, or none; there is no xray propagator",
+        ),
     ];
     for (flags, variables, line) in cases {
         let error = load(flags, variables, None).unwrap_err().to_string();
@@ -208,7 +292,10 @@ fn every_wrong_line_of_the_file_is_named_with_its_place() {
         ("limits: { head_bytes: 1KiB }\n", "1:23: limits.head_bytes \"1KiB\": expected a size from 8KiB to 1MiB, such as 64KiB, 1MiB or 1MB".into()),
         ("limits: { headers: -1 }\n", "1:20: limits.headers \"-1\": expected a whole number from 16 to 4096".into()),
         ("limits: { connect_timeout: 5 }\n", "1:28: limits.connect_timeout \"5\": expected a time from 1ms to 10m with its unit, such as 500ms, 5s or 1h".into()),
-        ("limits:\n  headers: 20\n  headers: 30\n", "3:3: duplicate mapping key: headers".into()),
+        ("limits:\n  headers: 20\n  headers: 30\n", "3:3: key \"headers\" is given twice".into()),
+        ("limits: 3\n", "1:9: expected keys with values, as in key: value".into()),
+        ("spans: { ignore: /healthz }\n", "1:18: expected a list, as in [a, b]".into()),
+        ("spans: { http: [true] }\n", "1:16: expected string scalar".into()),
     ];
     for (text, line) in cases {
         let error = from_file(text).unwrap_err().to_string();
@@ -222,7 +309,8 @@ fn every_wrong_line_of_the_file_is_named_with_its_place() {
 fn broken_yaml_is_one_line_with_its_place() {
     let deep = "[".repeat(10_000);
     let many = "a: &a [x,x]\n".to_owned() + &"b: [*a,*a]\n".repeat(50);
-    let texts = ["limits: [", "a: b: c", "\t- x", "limits: 3", "- a", "x", "--- {}\n--- {}", "*a", "a: !!binary x"];
+    let texts =
+        ["limits: [", "a: b: c", "\t- x", "limits: 3", "- a", "x", "--- {}\n--- {}", "*a", "a: !!binary x"];
     for text in texts.into_iter().chain([deep.as_str(), many.as_str()]) {
         let error = from_file(text).unwrap_err();
         let line = error.to_string();
@@ -268,8 +356,9 @@ fn wrong_standard_variables_are_warned_about_and_ignored() {
         ("OTEL_PROPAGATORS", "pigeon,tracecontext"),
         ("OTEL_SDK_DISABLED", "1"),
     ];
-    let config = load(&[INBOUND], &variables, None).unwrap();
-    assert_eq!(config.warnings.len(), variables.len());
+    let named = [("OTEL_SERVICE_NAME", "weather")];
+    let config = load(&[INBOUND], &[&named[..], &variables].concat(), None).unwrap();
+    assert_eq!(config.warnings.len(), variables.len(), "{:?}", config.warnings);
     for (name, _) in variables {
         assert!(config.warnings.iter().any(|line| line.starts_with(name)), "{name}");
     }
@@ -290,7 +379,7 @@ admin [::]:14020, 2 worker(s)
 service unknown_service:meshtrace
 records 1 % of traces, chosen by trace id, whatever the parent decided
 propagates tracecontext, baggage to private destinations; _meta wins over headers
-limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=128 connections=16384 concurrent_streams=256 head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s";
+limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s";
     assert_eq!(config.summary().join("\n"), expect);
 }
 

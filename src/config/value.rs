@@ -44,9 +44,7 @@ pub(crate) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, E
     digits(text)
         .and_then(|n| usize::try_from(n).ok())
         .filter(|n| range.contains(n))
-        .ok_or_else(|| {
-            format!("a whole number from {} to {}", range.start(), range.end()).into()
-        })
+        .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()).into())
 }
 
 /// A number of bytes: `1MiB`, `64KiB`, `1MB`, or a plain number.
@@ -88,7 +86,7 @@ fn digits(text: &str) -> Option<u64> {
 /// A size in the largest unit that divides it.
 pub(crate) fn show_size(bytes: usize) -> String {
     let bytes = bytes as u64;
-    match SIZES[..3].iter().find(|(_, scale)| bytes != 0 && bytes % scale == 0) {
+    match SIZES[..3].iter().find(|(_, scale)| bytes != 0 && bytes.is_multiple_of(*scale)) {
         Some((unit, scale)) => format!("{}{unit}", bytes / scale),
         None => format!("{bytes}B"),
     }
@@ -99,7 +97,7 @@ pub(crate) fn show_duration(time: Duration) -> String {
     let nanos = time.as_nanos();
     let mut units = TIMES;
     units.sort_by_key(|(_, scale)| std::cmp::Reverse(*scale));
-    match units.iter().find(|(_, scale)| nanos % u128::from(*scale) == 0 && nanos != 0) {
+    match units.iter().find(|(_, scale)| nanos != 0 && nanos.is_multiple_of(u128::from(*scale))) {
         Some((unit, scale)) => format!("{}{unit}", nanos / u128::from(*scale)),
         None => "0s".to_owned(),
     }

@@ -86,17 +86,11 @@ impl Agent {
 
 impl ToolAnswer {
     fn good(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            is_error: false,
-        }
+        Self { text: text.into(), is_error: false }
     }
 
     fn failed(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            is_error: true,
-        }
+        Self { text: text.into(), is_error: true }
     }
 }
 
@@ -123,9 +117,7 @@ async fn research(city: &str, forecasts: SocketAddr, meta: &Map<String, Value>) 
     match calls::send(forecasts, &request).await {
         Err(error) => ToolAnswer::failed(format!("{city}: no forecast: {error}")),
         Ok(result) => match calls::tool_answer(&result) {
-            answer if answer.is_error => {
-                ToolAnswer::failed(format!("{city}: no forecast: {}", answer.text))
-            }
+            answer if answer.is_error => ToolAnswer::failed(format!("{city}: no forecast: {}", answer.text)),
             answer => ToolAnswer::good(format!("{city}: {}", answer.text)),
         },
     }
@@ -140,13 +132,8 @@ mod tests {
         let none = Map::new();
         let oslo = Agent::Weather.run(&json!({"city": "Oslo"}), &none).await;
         assert!(!oslo.is_error);
-        assert_eq!(
-            oslo,
-            Agent::Weather.run(&json!({"city": "Oslo"}), &none).await
-        );
-        let atlantis = Agent::Weather
-            .run(&json!({"city": NO_STATION}), &none)
-            .await;
+        assert_eq!(oslo, Agent::Weather.run(&json!({"city": "Oslo"}), &none).await);
+        let atlantis = Agent::Weather.run(&json!({"city": NO_STATION}), &none).await;
         assert_eq!(atlantis, ToolAnswer::failed("no station there"));
         for wrong in [json!({}), json!({"city": 7}), Value::Null] {
             assert!(Agent::Weather.run(&wrong, &none).await.is_error);
@@ -161,10 +148,6 @@ mod tests {
         let agent = Agent::Research { forecasts };
         let answer = agent.run(&json!({"city": "Oslo"}), &Map::new()).await;
         assert!(answer.is_error);
-        assert!(
-            answer.text.starts_with("Oslo: no forecast: no connection"),
-            "{}",
-            answer.text
-        );
+        assert!(answer.text.starts_with("Oslo: no forecast: no connection"), "{}", answer.text);
     }
 }

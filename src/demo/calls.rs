@@ -37,10 +37,7 @@ pub enum CallError {
 
 /// A `tools/call` with the argument `city` and no trace context.
 pub(super) fn tool_call(tool: &str, city: &str) -> Value {
-    request(
-        "tools/call",
-        json!({"name": tool, "arguments": {"city": city}}),
-    )
+    request("tools/call", json!({"name": tool, "arguments": {"city": city}}))
 }
 
 /// A `tools/list` with no trace context.
@@ -72,10 +69,7 @@ pub(super) async fn send(address: SocketAddr, request: &Value) -> Result<Value, 
         Some(result) => Ok(result),
         None => Err(CallError::Answer {
             status: answer.status().as_u16(),
-            body: String::from_utf8_lossy(answer.body())
-                .chars()
-                .take(300)
-                .collect(),
+            body: String::from_utf8_lossy(answer.body()).chars().take(300).collect(),
         }),
     }
 }
@@ -99,10 +93,7 @@ fn headers(request: &Value) -> Vec<(&'static str, &str)> {
 /// The answer of a tool in the result of its `tools/call`: its first text.
 pub(super) fn tool_answer(result: &Value) -> ToolAnswer {
     ToolAnswer {
-        text: result["content"][0]["text"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
+        text: result["content"][0]["text"].as_str().unwrap_or_default().to_owned(),
         is_error: result["isError"].as_bool().unwrap_or(false),
     }
 }
@@ -129,10 +120,7 @@ pub(super) fn curl(address: SocketAddr, city: &str) -> String {
     let mut line = format!("curl -sS http://{address}{PATH}");
     let context = ("traceparent", EXAMPLE_TRACEPARENT);
     for (name, value) in headers(&request).into_iter().chain([context]) {
-        line.push_str(&format!(
-            " \\\n  -H {}",
-            quoted(&format!("{name}: {value}"))
-        ));
+        line.push_str(&format!(" \\\n  -H {}", quoted(&format!("{name}: {value}"))));
     }
     line.push_str(&format!(" \\\n  -d {}", quoted(&request.to_string())));
     line
@@ -161,12 +149,7 @@ mod tests {
         ] {
             assert!(line.contains(&format!(" -H '{header}' \\\n")), "{header}");
         }
-        let body = line
-            .rsplit_once("-d '")
-            .unwrap()
-            .1
-            .strip_suffix('\'')
-            .unwrap();
+        let body = line.rsplit_once("-d '").unwrap().1.strip_suffix('\'').unwrap();
         let body: Value = serde_json::from_str(body).unwrap();
         assert_eq!(body, tool_call("research", "Lisbon"));
     }

@@ -55,11 +55,7 @@ impl Endpoint {
 
 async fn handle(agent: Agent, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if request.uri().path() != PATH {
-        return response(
-            StatusCode::NOT_FOUND,
-            "text/plain",
-            "the endpoint is /mcp\n",
-        );
+        return response(StatusCode::NOT_FOUND, "text/plain", "the endpoint is /mcp\n");
     }
     if request.method() != Method::POST {
         let text = "POST is the only method\n";
@@ -103,11 +99,7 @@ async fn answer(agent: Agent, headers: &HeaderMap, body: &[u8]) -> Response<Full
     }
 }
 
-async fn dispatch(
-    agent: Agent,
-    headers: &HeaderMap,
-    message: &Map<String, Value>,
-) -> Result<Value, Failure> {
+async fn dispatch(agent: Agent, headers: &HeaderMap, message: &Map<String, Value>) -> Result<Value, Failure> {
     let Some(method) = message.get("method").and_then(Value::as_str) else {
         return Err(Failure::new(INVALID_REQUEST, "a request names its method"));
     };
@@ -138,9 +130,7 @@ async fn modern(agent: Agent, method: &str, params: &Value) -> Result<Value, Fai
             "cacheScope": "private",
         })),
         "tools/call" => call_tool(agent, params).await,
-        _ => {
-            Err(Failure::new(METHOD_NOT_FOUND, "no such method").with_status(StatusCode::NOT_FOUND))
-        }
+        _ => Err(Failure::new(METHOD_NOT_FOUND, "no such method").with_status(StatusCode::NOT_FOUND)),
     }
 }
 
@@ -187,22 +177,15 @@ fn is_modern(headers: &HeaderMap, params: &Value) -> Result<bool, Failure> {
     match (header, body) {
         (None, None) => Ok(false),
         (Some(version), None) if LEGACY.contains(&version) => Ok(false),
-        (Some(MODERN), None) => Err(Failure::new(
-            INVALID_PARAMS,
-            "_meta lacks the protocol version",
-        )),
+        (Some(MODERN), None) => Err(Failure::new(INVALID_PARAMS, "_meta lacks the protocol version")),
         (Some(header), Some(body)) if header != body => Err(mismatch("mcp-protocol-version")),
-        (Some(MODERN), Some(_)) if !meta[META_CAPABILITIES].is_object() => Err(Failure::new(
-            INVALID_PARAMS,
-            "_meta lacks the client's capabilities",
-        )),
+        (Some(MODERN), Some(_)) if !meta[META_CAPABILITIES].is_object() => {
+            Err(Failure::new(INVALID_PARAMS, "_meta lacks the client's capabilities"))
+        }
         (Some(MODERN), Some(_)) => Ok(true),
         (None, Some(_)) => Err(mismatch("mcp-protocol-version")),
         (Some(other), _) => {
-            let mut failure = Failure::new(
-                UNSUPPORTED_VERSION,
-                "this protocol version is not supported",
-            );
+            let mut failure = Failure::new(UNSUPPORTED_VERSION, "this protocol version is not supported");
             failure.data = Some(json!({"supported": [MODERN], "requested": other}));
             Err(failure)
         }
@@ -221,10 +204,7 @@ fn check_mirrors(headers: &HeaderMap, method: &str, params: &Value) -> Result<()
 }
 
 fn mismatch(header: &str) -> Failure {
-    Failure::new(
-        HEADER_MISMATCH,
-        format!("{header} does not mirror the body"),
-    )
+    Failure::new(HEADER_MISMATCH, format!("{header} does not mirror the body"))
 }
 
 /// The value of a field that stands there once.
@@ -237,11 +217,7 @@ fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 fn accepts_both(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter();
     let accepted: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-    let names = |kind| {
-        accepted
-            .iter()
-            .any(|value| value.contains(kind) || value.contains("*/*"))
-    };
+    let names = |kind| accepted.iter().any(|value| value.contains(kind) || value.contains("*/*"));
     names("application/json") && names("text/event-stream")
 }
 
@@ -256,12 +232,7 @@ struct Failure {
 
 impl Failure {
     fn new(code: i64, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            status: StatusCode::BAD_REQUEST,
-            data: None,
-        }
+        Self { code, message: message.into(), status: StatusCode::BAD_REQUEST, data: None }
     }
 
     fn with_status(self, status: StatusCode) -> Self {

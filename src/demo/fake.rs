@@ -55,13 +55,7 @@ pub(super) async fn start(
 ) -> Result<RunningSidecar, Box<dyn std::error::Error + Send + Sync>> {
     let address = |url: &str| url.trim_start_matches("http://").parse::<SocketAddr>();
     let collector = address(&plan.otlp_endpoint)?;
-    let side = |kind, target| Side {
-        service: plan.service_name.clone(),
-        kind,
-        target,
-        collector,
-        fault,
-    };
+    let side = |kind, target| Side { service: plan.service_name.clone(), kind, target, collector, fault };
     let mut servers = Vec::new();
     let mut inbound = Vec::new();
     for (listen, app) in &plan.inbound {
@@ -73,11 +67,7 @@ pub(super) async fn start(
         servers.push(serve(*listen, side(SpanKind::Client, address(url)?)).await?);
         outbound.extend(servers.last().map(Server::address));
     }
-    Ok(RunningSidecar {
-        inbound,
-        outbound,
-        guard: Box::new(servers),
-    })
+    Ok(RunningSidecar { inbound, outbound, guard: Box::new(servers) })
 }
 
 async fn serve(listen: SocketAddr, side: Side) -> std::io::Result<Server> {
@@ -109,10 +99,7 @@ async fn forward(
     let answer = send(side.target, forwarded).await?;
     let result: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     if result["result"]["isError"] == true && side.fault != Fault::NoStatus {
-        span.status = Some(Status {
-            code: 2,
-            ..Status::default()
-        });
+        span.status = Some(Status { code: 2, ..Status::default() });
     }
     span.end_time_unix_nano = now();
     if side.fault != Fault::NoClientSpans || side.kind != SpanKind::Client {
@@ -122,12 +109,8 @@ async fn forward(
 }
 
 fn begin(side: &Side, headers: &http::HeaderMap, message: &Value) -> Span {
-    let header = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok());
-    let context = message["params"]["_meta"]["traceparent"]
-        .as_str()
-        .or(header);
+    let header = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let context = message["params"]["_meta"]["traceparent"].as_str().or(header);
     let mut parts = context.unwrap_or("").split('-').skip(1);
     let trace_id = parts.next().and_then(unhex);
     let parent_span_id = parts.next().and_then(unhex).unwrap_or_default();
@@ -151,10 +134,7 @@ async fn export(side: &Side, span: Span) -> Result<(), Box<dyn std::error::Error
         value: Some(AnyValue { value: Some(name) }),
         ..KeyValue::default()
     };
-    let resource = Resource {
-        attributes: vec![service],
-        ..Resource::default()
-    };
+    let resource = Resource { attributes: vec![service], ..Resource::default() };
     let body = request(resource, span).encode_to_vec();
     let export = Request::post("/v1/traces").header("content-type", "application/x-protobuf");
     send(side.collector, export.body(Full::from(body))?).await?;
@@ -163,15 +143,9 @@ async fn export(side: &Side, span: Span) -> Result<(), Box<dyn std::error::Error
 
 /// An export request of one span.
 pub(super) fn request(resource: Resource, span: Span) -> ExportTraceServiceRequest {
-    let scope_spans = vec![ScopeSpans {
-        spans: vec![span],
-        ..ScopeSpans::default()
-    }];
-    let resource_spans = vec![ResourceSpans {
-        resource: Some(resource),
-        scope_spans,
-        ..ResourceSpans::default()
-    }];
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let resource_spans =
+        vec![ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() }];
     ExportTraceServiceRequest { resource_spans }
 }
 
@@ -187,9 +161,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = (0..text.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect()
+    pairs.map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 fn now() -> u64 {

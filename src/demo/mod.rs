@@ -44,10 +44,7 @@ pub struct Options {
 impl Default for Options {
     /// Serves on; 10 seconds.
     fn default() -> Self {
-        Self {
-            once: false,
-            patience: Duration::from_secs(10),
-        }
+        Self { once: false, patience: Duration::from_secs(10) }
     }
 }
 
@@ -126,10 +123,7 @@ where
 {
     let mut stop = pin!(stop);
     let receiver = Receiver::start(Limits::default()).await;
-    let receiver = receiver.map_err(|source| DemoError::Listen {
-        what: "collector",
-        source,
-    })?;
+    let receiver = receiver.map_err(|source| DemoError::Listen { what: "collector", source })?;
     writeln!(say, "collector        {} (OTLP/HTTP)", receiver.endpoint())?;
     let mesh = Mesh::start(&start_sidecar, receiver.endpoint(), say).await?;
     let mut report = Report::default();
@@ -142,10 +136,7 @@ where
     }
     writeln!(out, "{}", calls::curl(mesh.front(), "Lisbon"))?;
     out.flush()?;
-    writeln!(
-        say,
-        "\nPaste the lines above; each trace that arrives is shown. Ctrl-C ends."
-    )?;
+    writeln!(say, "\nPaste the lines above; each trace that arrives is shown. Ctrl-C ends.")?;
     tokio::select! {
         followed = report.follow(receiver.store(), out) => followed?,
         () = &mut stop => {}
@@ -188,9 +179,7 @@ impl Mesh {
         let (listener, app) = listen("research-agent").await?;
         let mut wanted = plan("research-agent");
         wanted.inbound.push((free_port(), app));
-        wanted
-            .outbound
-            .push((free_port(), format!("http://{weather_front}")));
+        wanted.outbound.push((free_port(), format!("http://{weather_front}")));
         let research_sidecar = start(start_sidecar, "research-agent", wanted).await?;
         let front = first(&research_sidecar.inbound, "research-agent")?;
         let forecasts = first(&research_sidecar.outbound, "research-agent")?;
@@ -199,16 +188,9 @@ impl Mesh {
 
         introduce(say, Agent::Weather, &weather, weather_front)?;
         introduce(say, agent, &research, front)?;
-        writeln!(
-            say,
-            "  its calls go   http://{forecasts} -> http://{weather_front}"
-        )?;
+        writeln!(say, "  its calls go   http://{forecasts} -> http://{weather_front}")?;
         writeln!(say, "  {}\n", agents::PASSING_ON)?;
-        Ok(Self {
-            front,
-            _agents: [weather, research],
-            _sidecars: [weather_sidecar, research_sidecar],
-        })
+        Ok(Self { front, _agents: [weather, research], _sidecars: [weather_sidecar, research_sidecar] })
     }
 
     /// Where an outside caller reaches `research-agent`.
@@ -229,13 +211,9 @@ impl Mesh {
         for call in script::script() {
             let known = report::ids(store);
             let result = calls::send(self.front, &call.request).await;
-            let result = result.map_err(|source| DemoError::Call {
-                call: call.title.clone(),
-                source,
-            })?;
+            let result = result.map_err(|source| DemoError::Call { call: call.title.clone(), source })?;
             writeln!(out, "{} -> {}", call.title, calls::summary(&result))?;
-            let arrived =
-                report::arrived_since(store, &known, call.spans(), options.patience).await;
+            let arrived = report::arrived_since(store, &known, call.spans(), options.patience).await;
             for trace in &arrived {
                 report.show(trace, out)?;
             }
@@ -259,9 +237,7 @@ async fn listen(what: &'static str) -> Result<(TcpListener, SocketAddr), DemoErr
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    bound
-        .await
-        .map_err(|source| DemoError::Listen { what, source })
+    bound.await.map_err(|source| DemoError::Listen { what, source })
 }
 
 async fn start<S>(
@@ -280,28 +256,12 @@ fn first(addresses: &[SocketAddr], agent: &'static str) -> Result<SocketAddr, De
     addresses
         .first()
         .copied()
-        .ok_or_else(|| DemoError::Sidecar {
-            agent,
-            source: "it does not say where it listens".into(),
-        })
+        .ok_or_else(|| DemoError::Sidecar { agent, source: "it does not say where it listens".into() })
 }
 
-fn introduce(
-    say: &mut impl Write,
-    agent: Agent,
-    endpoint: &Endpoint,
-    sidecar: SocketAddr,
-) -> io::Result<()> {
-    let (name, address, tool, path) = (
-        agent.name(),
-        endpoint.address(),
-        agent.tool(),
-        endpoint::PATH,
-    );
-    writeln!(
-        say,
-        "{name:<16} http://{address}{path} (MCP, tool {tool}(city))"
-    )?;
+fn introduce(say: &mut impl Write, agent: Agent, endpoint: &Endpoint, sidecar: SocketAddr) -> io::Result<()> {
+    let (name, address, tool, path) = (agent.name(), endpoint.address(), agent.tool(), endpoint::PATH);
+    writeln!(say, "{name:<16} http://{address}{path} (MCP, tool {tool}(city))")?;
     writeln!(say, "  its sidecar    http://{sidecar}{path}")
 }
 

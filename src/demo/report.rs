@@ -23,10 +23,8 @@ pub(super) struct Report {
 impl Report {
     /// Prints a trace as it is now.
     pub(super) fn show(&mut self, trace: &Trace, out: &mut impl Write) -> io::Result<()> {
-        let entries = trace.spans.iter().map(|stored| tree::Entry {
-            service: stored.service(),
-            span: &stored.span,
-        });
+        let entries =
+            trace.spans.iter().map(|stored| tree::Entry { service: stored.service(), span: &stored.span });
         for line in tree::render(&entries.collect::<Vec<_>>()) {
             writeln!(out, "{line}")?;
         }
@@ -38,11 +36,7 @@ impl Report {
 
     /// Prints every trace that was not shown, or not with all its spans, as soon as it is quiet. Ends only when
     /// `out` fails.
-    pub(super) async fn follow(
-        &mut self,
-        store: &SpanStore,
-        out: &mut impl Write,
-    ) -> io::Result<()> {
+    pub(super) async fn follow(&mut self, store: &SpanStore, out: &mut impl Write) -> io::Result<()> {
         let mut changes = store.changes();
         loop {
             let next = self.show_quiet(store, Instant::now(), out)?;
@@ -147,10 +141,7 @@ mod tests {
         add(&store, 1, 1);
         let quiet_at = store.traces()[0].last_arrival + QUIET;
         let early = quiet_at - Duration::from_nanos(1);
-        assert_eq!(
-            step(&mut report, &store, early),
-            (String::new(), Some(quiet_at))
-        );
+        assert_eq!(step(&mut report, &store, early), (String::new(), Some(quiet_at)));
         let (text, next) = step(&mut report, &store, quiet_at);
         assert!(text.contains("span-1-1"), "{text}");
         assert_eq!(next, None);
@@ -158,18 +149,12 @@ mod tests {
         add(&store, 1, 2);
         let quiet_at = store.traces()[0].last_arrival + QUIET;
         let (text, _) = step(&mut report, &store, quiet_at);
-        assert!(
-            text.contains("span-1-1") && text.contains("span-1-2"),
-            "{text}"
-        );
+        assert!(text.contains("span-1-1") && text.contains("span-1-2"), "{text}");
     }
 
     #[test]
     fn what_the_store_forgets_is_forgotten() {
-        let store = SpanStore::new(Capacity {
-            traces: 1,
-            ..Capacity::default()
-        });
+        let store = SpanStore::new(Capacity { traces: 1, ..Capacity::default() });
         let mut report = Report::default();
         for trace in 1..=5 {
             add(&store, trace, 1);
@@ -186,15 +171,8 @@ mod tests {
         add(&store, 2, 1);
         let long = Duration::from_secs(10);
         let arrived = arrived_since(&store, &known, 1, long).await;
-        assert_eq!(
-            arrived.iter().map(|t| t.id).collect::<Vec<_>>(),
-            [TraceId::from_bytes([2; 16])]
-        );
+        assert_eq!(arrived.iter().map(|t| t.id).collect::<Vec<_>>(), [TraceId::from_bytes([2; 16])]);
         let arrived = arrived_since(&store, &known, 2, Duration::from_millis(1)).await;
-        assert_eq!(
-            arrived.len(),
-            1,
-            "what came is returned when more does not come"
-        );
+        assert_eq!(arrived.len(), 1, "what came is returned when more does not come");
     }
 }

@@ -25,50 +25,25 @@ struct Link {
     name: &'static str,
 }
 
-const LIST: [Link; 1] = [Link {
-    service: "research-agent",
-    kind: SpanKind::Server,
-    name: "tools/list",
-}];
+const LIST: [Link; 1] = [Link { service: "research-agent", kind: SpanKind::Server, name: "tools/list" }];
 
 const RESEARCH: [Link; 3] = [
-    Link {
-        service: "research-agent",
-        kind: SpanKind::Server,
-        name: "tools/call research",
-    },
-    Link {
-        service: "research-agent",
-        kind: SpanKind::Client,
-        name: "tools/call forecast",
-    },
-    Link {
-        service: "weather-agent",
-        kind: SpanKind::Server,
-        name: "tools/call forecast",
-    },
+    Link { service: "research-agent", kind: SpanKind::Server, name: "tools/call research" },
+    Link { service: "research-agent", kind: SpanKind::Client, name: "tools/call forecast" },
+    Link { service: "weather-agent", kind: SpanKind::Server, name: "tools/call forecast" },
 ];
 
 /// The calls, in order: the tools, two that work, one whose tool fails.
 pub(super) fn script() -> Vec<Call> {
-    let list = Call {
-        title: "tools/list".to_owned(),
-        request: calls::tool_list(),
-        is_error: false,
-        chain: &LIST,
-    };
+    let list =
+        Call { title: "tools/list".to_owned(), request: calls::tool_list(), is_error: false, chain: &LIST };
     let research = |city: &str| Call {
         title: format!("research({city})"),
         request: calls::tool_call("research", city),
         is_error: city == NO_STATION,
         chain: &RESEARCH,
     };
-    vec![
-        list,
-        research("Lisbon"),
-        research("Oslo"),
-        research(NO_STATION),
-    ]
+    vec![list, research("Lisbon"), research("Oslo"), research(NO_STATION)]
 }
 
 impl Call {
@@ -84,10 +59,7 @@ impl Call {
             return Err(format!("the tool's isError is {answered_error}"));
         }
         let [trace] = arrived else {
-            return Err(format!(
-                "{} traces arrived, one was expected",
-                arrived.len()
-            ));
+            return Err(format!("{} traces arrived, one was expected", arrived.len()));
         };
         if trace.spans.len() != self.chain.len() {
             let (seen, wanted) = (trace.spans.len(), self.chain.len());
@@ -97,14 +69,8 @@ impl Call {
         for link in self.chain {
             let mut spans = trace.spans.iter();
             let Some(span) = spans.find(|span| span.parent() == parent && link.is(span)) else {
-                let Link {
-                    service,
-                    kind,
-                    name,
-                } = link;
-                return Err(format!(
-                    "no {kind:?} span \"{name}\" of {service} with the parent {parent}"
-                ));
+                let Link { service, kind, name } = link;
+                return Err(format!("no {kind:?} span \"{name}\" of {service} with the parent {parent}"));
             };
             if has_failed(span) != self.is_error {
                 return Err(format!("the status of \"{}\" is wrong", link.name));
@@ -117,9 +83,7 @@ impl Call {
 
 impl Link {
     fn is(&self, span: &StoredSpan) -> bool {
-        span.service() == self.service
-            && span.span.kind() == self.kind
-            && span.span.name == self.name
+        span.service() == self.service && span.span.kind() == self.kind && span.span.name == self.name
     }
 }
 
@@ -146,29 +110,15 @@ mod tests {
             value: Some(AnyValue { value: Some(name) }),
             ..KeyValue::default()
         };
-        let resource = Resource {
-            attributes: vec![service],
-            ..Resource::default()
-        };
-        let code = if failed {
-            StatusCode::Error
-        } else {
-            StatusCode::Unset
-        };
+        let resource = Resource { attributes: vec![service], ..Resource::default() };
+        let code = if failed { StatusCode::Error } else { StatusCode::Unset };
         let span = Span {
             trace_id: vec![1; 16],
             span_id: vec![id; 8],
-            parent_span_id: if parent == 0 {
-                Vec::new()
-            } else {
-                vec![parent; 8]
-            },
+            parent_span_id: if parent == 0 { Vec::new() } else { vec![parent; 8] },
             name: link.name.to_owned(),
             kind: link.kind as i32,
-            status: Some(Status {
-                code: code as i32,
-                ..Status::default()
-            }),
+            status: Some(Status { code: code as i32, ..Status::default() }),
             ..Span::default()
         };
         (resource, span)
@@ -189,20 +139,12 @@ mod tests {
         let chain = |failed| {
             let parents = [(1, 0), (2, 1), (3, 2)];
             let links = parents.into_iter().zip(&RESEARCH);
-            links
-                .map(|((id, parent), link)| span(id, parent, link, failed))
-                .collect::<Vec<_>>()
+            links.map(|((id, parent), link)| span(id, parent, link, failed)).collect::<Vec<_>>()
         };
         assert_eq!(good.check(&trace(chain(false)), false), Ok(()));
         assert_eq!(bad.check(&trace(chain(true)), true), Ok(()));
-        assert!(
-            bad.check(&trace(chain(false)), true).is_err(),
-            "a failure without status"
-        );
-        assert!(
-            bad.check(&trace(chain(true)), false).is_err(),
-            "an answer that is not an error"
-        );
+        assert!(bad.check(&trace(chain(false)), true).is_err(), "a failure without status");
+        assert!(bad.check(&trace(chain(true)), false).is_err(), "an answer that is not an error");
 
         let mut shuffled = chain(false);
         shuffled.reverse();

@@ -38,10 +38,7 @@ impl Write for Screen {
 }
 
 async fn once(fault: Fault, patience: Duration) -> (bool, String, String) {
-    let options = Options {
-        once: true,
-        patience,
-    };
+    let options = Options { once: true, patience };
     let (mut out, mut say) = (Screen::default(), Screen::default());
     let start = async |plan| fake::start(plan, fault).await;
     let ran = run(options, start, &mut out, &mut say, pending()).await;
@@ -58,10 +55,7 @@ async fn every_trace_is_complete_and_printed() {
     assert!(out.contains("no station there (isError)\n"), "{out}");
     assert_eq!(out.matches("tools/call forecast").count(), 6, "{out}");
     assert!(said.contains("copies traceparent and tracestate"), "{said}");
-    assert!(
-        !said.contains("curl") && !out.contains("curl"),
-        "nothing serves after --once"
-    );
+    assert!(!said.contains("curl") && !out.contains("curl"), "nothing serves after --once");
 }
 
 #[tokio::test]
@@ -69,10 +63,7 @@ async fn what_a_sidecar_gets_wrong_is_said() {
     for (fault, problem) in [
         (Fault::NoContext, "traces arrived, one was expected"),
         (Fault::NoClientSpans, "2 spans arrived, 3 were expected"),
-        (
-            Fault::NoStatus,
-            "the status of \"tools/call research\" is wrong",
-        ),
+        (Fault::NoStatus, "the status of \"tools/call research\" is wrong"),
     ] {
         let (complete, _, said) = once(fault, Duration::from_millis(300)).await;
         assert!(!complete, "{fault:?}");
@@ -107,9 +98,7 @@ async fn it_serves_on_and_shows_what_is_pasted() {
     let (ended, ()) = tokio::join!(running, pasting);
     assert!(ended.unwrap());
     let shown = out.text();
-    let (_, last) = shown
-        .rsplit_once("trace 0af7651916cd43dd8448eb211c80319c")
-        .unwrap();
+    let (_, last) = shown.rsplit_once("trace 0af7651916cd43dd8448eb211c80319c").unwrap();
     assert_eq!(last.matches("tools/call").count(), 3, "{last}");
 }
 
@@ -119,8 +108,5 @@ async fn a_sidecar_that_does_not_start_is_named() {
     let (mut out, mut say) = (Screen::default(), Screen::default());
     let ran = run(Options::default(), start, &mut out, &mut say, pending()).await;
     let error = ran.unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the sidecar of weather-agent did not start: no such thing"
-    );
+    assert_eq!(error, "the sidecar of weather-agent did not start: no such thing");
 }

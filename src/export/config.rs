@@ -103,7 +103,12 @@ pub enum ConfigError {
 
 impl Default for ExportConfig {
     fn default() -> Self {
-        Self { otlp: Some(OtlpConfig::default()), console: false, queue: QueueConfig::default(), span_limits: SpanLimits::default() }
+        Self {
+            otlp: Some(OtlpConfig::default()),
+            console: false,
+            queue: QueueConfig::default(),
+            span_limits: SpanLimits::default(),
+        }
     }
 }
 
@@ -153,7 +158,12 @@ impl ExportConfig {
             true => Some(otlp(&mut env)?),
             false => None,
         };
-        let config = Self { otlp, console: exporters.console && !disabled, queue: queue(&mut env), span_limits: span_limits(&mut env) };
+        let config = Self {
+            otlp,
+            console: exporters.console && !disabled,
+            queue: queue(&mut env),
+            span_limits: span_limits(&mut env),
+        };
         Ok((config, env.warnings))
     }
 
@@ -171,7 +181,9 @@ struct Exporters {
 
 fn refuse_configuration_file(env: &mut Env<'_>) -> Result<(), ConfigError> {
     if env.text("OTEL_CONFIG_FILE").is_some() {
-        let message = "declarative configuration is not supported; unset it and use the other OTEL_* variables".to_owned();
+        let message =
+            "declarative configuration is not supported; unset it and use the other OTEL_* variables"
+                .to_owned();
         return Err(ConfigError::Unsupported { variable: "OTEL_CONFIG_FILE", message });
     }
     if env.text("OTEL_EXPERIMENTAL_CONFIG_FILE").is_some() {
@@ -190,7 +202,9 @@ fn exporters(env: &mut Env<'_>) -> Result<Exporters, ConfigError> {
             "console" | "logging" => chosen.console = true,
             "none" => none = true,
             "zipkin" => {
-                let message = "the zipkin exporter is not supported; send OTLP to a collector that speaks Zipkin".to_owned();
+                let message =
+                    "the zipkin exporter is not supported; send OTLP to a collector that speaks Zipkin"
+                        .to_owned();
                 return Err(ConfigError::Unsupported { variable: NAME, message });
             }
             other => {
@@ -210,11 +224,15 @@ fn exporters(env: &mut Env<'_>) -> Result<Exporters, ConfigError> {
 }
 
 fn otlp(env: &mut Env<'_>) -> Result<OtlpConfig, ConfigError> {
-    const PROTOCOLS: [(&str, Protocol); 3] =
-        [("grpc", Protocol::Grpc), ("http/protobuf", Protocol::HttpProtobuf), ("http/json", Protocol::HttpJson)];
+    const PROTOCOLS: [(&str, Protocol); 3] = [
+        ("grpc", Protocol::Grpc),
+        ("http/protobuf", Protocol::HttpProtobuf),
+        ("http/json", Protocol::HttpJson),
+    ];
     const COMPRESSIONS: [(&str, Compression); 2] = [("gzip", Compression::Gzip), ("none", Compression::None)];
     let defaults = OtlpConfig::default();
-    let protocol = signal(env, "PROTOCOL", |env, name| env.word(name, &PROTOCOLS)).unwrap_or(defaults.protocol);
+    let protocol =
+        signal(env, "PROTOCOL", |env, name| env.word(name, &PROTOCOLS)).unwrap_or(defaults.protocol);
     let text = |env: &mut Env<'_>, suffix| signal(env, suffix, |env, name| env.text(name));
     let tls = TlsFiles {
         certificate: text(env, "CERTIFICATE").map(PathBuf::from),
@@ -229,15 +247,21 @@ fn otlp(env: &mut Env<'_>) -> Result<OtlpConfig, ConfigError> {
         headers: signal(env, "HEADERS", headers).unwrap_or_default(),
         timeout: signal(env, "TIMEOUT", |env, name| env.timeout(name)).unwrap_or(defaults.timeout),
         connect_timeout: defaults.connect_timeout,
-        compression: signal(env, "COMPRESSION", |env, name| env.word(name, &COMPRESSIONS)).unwrap_or(defaults.compression),
+        compression: signal(env, "COMPRESSION", |env, name| env.word(name, &COMPRESSIONS))
+            .unwrap_or(defaults.compression),
         tls,
         retry,
     })
 }
 
 /// The value of the traces variable, else that of the general one.
-fn signal<T>(env: &mut Env<'_>, suffix: &str, mut read: impl FnMut(&mut Env<'_>, &str) -> Option<T>) -> Option<T> {
-    read(env, &format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}")).or_else(|| read(env, &format!("OTEL_EXPORTER_OTLP_{suffix}")))
+fn signal<T>(
+    env: &mut Env<'_>,
+    suffix: &str,
+    mut read: impl FnMut(&mut Env<'_>, &str) -> Option<T>,
+) -> Option<T> {
+    read(env, &format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}"))
+        .or_else(|| read(env, &format!("OTEL_EXPORTER_OTLP_{suffix}")))
 }
 
 fn endpoint(env: &mut Env<'_>, protocol: Protocol) -> Result<Endpoint, ConfigError> {
@@ -268,8 +292,16 @@ fn default_endpoint(protocol: Protocol) -> Endpoint {
 }
 
 /// Headers that belong to the transport. One of the user's would break the request.
-const RESERVED_HEADERS: [&str; 8] =
-    ["connection", "content-encoding", "content-length", "content-type", "grpc-timeout", "host", "te", "transfer-encoding"];
+const RESERVED_HEADERS: [&str; 8] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "grpc-timeout",
+    "host",
+    "te",
+    "transfer-encoding",
+];
 
 fn headers(env: &mut Env<'_>, name: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let list = env.text(name)?;

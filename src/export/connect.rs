@@ -74,12 +74,19 @@ impl Dialer {
             false => None,
             true => {
                 let client = tls::client_config(&config.tls, if http2 { Alpn::Http2 } else { Alpn::Http1 })?;
-                let name = ServerName::try_from(endpoint.host.clone())
-                    .map_err(|_| rustls::Error::General("the endpoint's host is not a valid server name".to_owned()))?;
+                let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
+                    rustls::Error::General("the endpoint's host is not a valid server name".to_owned())
+                })?;
                 Some((TlsConnector::from(client), name))
             }
         };
-        Ok(Self { host: endpoint.host.clone(), port: endpoint.port, connect_timeout: config.connect_timeout, http2, tls })
+        Ok(Self {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            connect_timeout: config.connect_timeout,
+            http2,
+            tls,
+        })
     }
 
     async fn dial(&self) -> Result<Connection, String> {
@@ -88,7 +95,8 @@ impl Dialer {
     }
 
     async fn open(&self) -> Result<Connection, String> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| error.to_string())?;
+        let tcp =
+            TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| error.to_string())?;
         // A request is written in one go; waiting for more would only delay its tail. Failing to say so is harmless.
         let _ = tcp.set_nodelay(true);
         let stream: Box<dyn Stream> = match &self.tls {
@@ -117,7 +125,11 @@ impl Lane {
     /// Sends one request and reads its answer. After a failure the next request opens a new connection.
     ///
     /// Dropping the future in the middle closes the connection.
-    pub(super) async fn exchange(&mut self, dialer: &Dialer, request: Request<Frames>) -> Result<Answer, Broken> {
+    pub(super) async fn exchange(
+        &mut self,
+        dialer: &Dialer,
+        request: Request<Frames>,
+    ) -> Result<Answer, Broken> {
         // Taken out for the time of the exchange, so that a connection whose answer was not read to its end is never used again.
         let kept = self.connection.take().filter(Connection::is_open);
         let reused = kept.is_some();
@@ -166,7 +178,8 @@ impl Drop for Connection {
 /// Reads the answer, and says whether it ended within the limit.
 async fn read(response: Response<Incoming>) -> hyper::Result<(Answer, bool)> {
     let (head, mut body) = response.into_parts();
-    let mut answer = Answer { status: head.status, headers: head.headers, body: Bytes::new(), trailers: HeaderMap::new() };
+    let mut answer =
+        Answer { status: head.status, headers: head.headers, body: Bytes::new(), trailers: HeaderMap::new() };
     let mut read = BytesMut::new();
     let mut complete = true;
     while let Some(frame) = body.frame().await {
@@ -217,7 +230,10 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Some(part) = self.parts.get(self.next).cloned() else { return Poll::Ready(None) };
         self.next += 1;
         self.left -= part.len();

@@ -46,7 +46,10 @@ impl Console {
     pub(super) fn observe(&mut self, chunk: &[u8], now: Instant) {
         let spans = ScopeSpans::decode(chunk).map(|scope| scope.spans).unwrap_or_default();
         for span in spans {
-            let trace = self.traces.entry(span.trace_id.clone()).or_insert_with(|| Trace { spans: Vec::new(), last: now });
+            let trace = self
+                .traces
+                .entry(span.trace_id.clone())
+                .or_insert_with(|| Trace { spans: Vec::new(), last: now });
             trace.last = now;
             trace.spans.push(span);
             if trace.spans.len() >= MAX_SPANS || self.traces.len() > MAX_TRACES {
@@ -66,14 +69,16 @@ impl Console {
     }
 
     fn print(&mut self, ready: impl Fn(&Trace) -> bool) {
-        let mut ready: Vec<Trace> = self.traces.extract_if(|_, trace| ready(trace)).map(|(_, trace)| trace).collect();
+        let mut ready: Vec<Trace> =
+            self.traces.extract_if(|_, trace| ready(trace)).map(|(_, trace)| trace).collect();
         if ready.is_empty() {
             return;
         }
         ready.sort_by_key(|trace| trace.spans.iter().map(|span| span.start_time_unix_nano).min());
         let mut text = String::new();
         for trace in ready {
-            let entries: Vec<_> = trace.spans.iter().map(|span| Entry { service: &self.service, span }).collect();
+            let entries: Vec<_> =
+                trace.spans.iter().map(|span| Entry { service: &self.service, span }).collect();
             for line in tree::render(&entries) {
                 text.push_str(&line);
                 text.push('\n');

@@ -45,7 +45,8 @@ impl Endpoint {
         let mut endpoint = Self::http(url)?;
         let base = endpoint.path.path().trim_end_matches('/');
         let query = endpoint.path.query().map(|query| format!("?{query}")).unwrap_or_default();
-        endpoint.path = PathAndQuery::try_from(format!("{base}/{TRACES_PATH}{query}")).map_err(|_| EndpointError::Url)?;
+        endpoint.path =
+            PathAndQuery::try_from(format!("{base}/{TRACES_PATH}{query}")).map_err(|_| EndpointError::Url)?;
         Ok(endpoint)
     }
 
@@ -67,8 +68,15 @@ impl Endpoint {
             None => (None, authority.as_str()),
         };
         // Read here and not by `port_u16`, which finds no port where there is one that is too large.
-        let port = match host_and_port.strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':')) {
-            None | Some("") => if tls { 443 } else { 80 },
+        let port = match host_and_port.strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':'))
+        {
+            None | Some("") => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(port) => port.parse().map_err(|_| EndpointError::Url)?,
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -148,7 +156,15 @@ mod tests {
         for url in ["localhost:4318", "ftp://c", "c"] {
             assert_eq!(Endpoint::http(url), Err(EndpointError::Scheme), "{url}");
         }
-        for url in ["http://", "http://c:99999", "http://c:x", "http://a b", "http:///v1", "http://c:0", "http://[::1"] {
+        for url in [
+            "http://",
+            "http://c:99999",
+            "http://c:x",
+            "http://a b",
+            "http:///v1",
+            "http://c:0",
+            "http://[::1",
+        ] {
             assert_eq!(Endpoint::http(url), Err(EndpointError::Url), "{url}");
         }
     }

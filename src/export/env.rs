@@ -61,7 +61,10 @@ impl<'a> Env<'a> {
         match value.parse::<T>() {
             Ok(number) if number >= least => Some(number),
             _ => {
-                self.warn(name, format!("`{}` is not a whole number of at least {least}; ignored", shown(&value)));
+                self.warn(
+                    name,
+                    format!("`{}` is not a whole number of at least {least}; ignored", shown(&value)),
+                );
                 None
             }
         }
@@ -94,7 +97,8 @@ impl<'a> Env<'a> {
 /// A value in a message: short, and with no control characters.
 pub(super) fn shown(value: &str) -> String {
     const MAX_CHARS: usize = 80;
-    let mut shown: String = value.chars().take(MAX_CHARS).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let mut shown: String =
+        value.chars().take(MAX_CHARS).map(|c| if c.is_control() { '?' } else { c }).collect();
     if value.chars().nth(MAX_CHARS).is_some() {
         shown.push('…');
     }
@@ -115,8 +119,10 @@ pub fn key_value_list(list: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
         let place = index + 1;
         let (key, value) = member.split_once('=').ok_or_else(|| format!("member {place} has no `=`"))?;
         let key = percent_decoded(key.trim()).and_then(|key| String::from_utf8(key).ok());
-        let key = key.filter(|key| !key.is_empty()).ok_or_else(|| format!("member {place} has no usable key"))?;
-        let value = percent_decoded(value.trim()).ok_or_else(|| format!("member {place} has a bad percent-encoding"))?;
+        let key =
+            key.filter(|key| !key.is_empty()).ok_or_else(|| format!("member {place} has no usable key"))?;
+        let value = percent_decoded(value.trim())
+            .ok_or_else(|| format!("member {place} has a bad percent-encoding"))?;
         pairs.push((key, value));
     }
     Ok(pairs)
@@ -146,7 +152,8 @@ mod tests {
     fn lists_are_percent_decoded_and_trimmed() {
         let pairs = key_value_list(" a = b%20c ,, d%2E=%C3%A9=x,e=").unwrap();
         let expected = [("a", "b c"), ("d.", "é=x"), ("e", "")];
-        let expected: Vec<_> = expected.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
         assert_eq!(pairs, expected);
     }
 

@@ -44,11 +44,20 @@ pub(super) fn message_prefix(len: usize, encoding: Encoding) -> Bytes {
 }
 
 /// A call with everything but its body.
-pub(super) fn request(config: &OtlpConfig, encoding: Encoding, timeout: Duration, body: Frames) -> Request<Frames> {
+pub(super) fn request(
+    config: &OtlpConfig,
+    encoding: Encoding,
+    timeout: Duration,
+    body: Frames,
+) -> Request<Frames> {
     let mut request = Request::new(body);
     *request.method_mut() = http::Method::POST;
     let endpoint = &config.endpoint;
-    let uri = Uri::builder().scheme(endpoint.scheme()).authority(endpoint.authority()).path_and_query(METHOD).build();
+    let uri = Uri::builder()
+        .scheme(endpoint.scheme())
+        .authority(endpoint.authority())
+        .path_and_query(METHOD)
+        .build();
     *request.uri_mut() = uri.unwrap_or_else(|_| Uri::from_static(METHOD));
     let headers = request.headers_mut();
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -81,7 +90,9 @@ pub(super) fn verdict(answer: &Answer, encoding: Encoding) -> Verdict {
     };
     let after = details.retry_delay();
     match code {
-        CANCELLED | DEADLINE_EXCEEDED | ABORTED | OUT_OF_RANGE | UNAVAILABLE | DATA_LOSS => Verdict::Retry { after, why },
+        CANCELLED | DEADLINE_EXCEEDED | ABORTED | OUT_OF_RANGE | UNAVAILABLE | DATA_LOSS => {
+            Verdict::Retry { after, why }
+        }
         // Only the wait tells a receiver that is busy from one whose quota is used up for good.
         RESOURCE_EXHAUSTED if after.is_some() => Verdict::Retry { after, why },
         // A server that does not know the compression says so with this code.
@@ -104,9 +115,10 @@ fn status(answer: &Answer) -> (u16, &HeaderMap) {
         StatusCode::UNAUTHORIZED => UNAUTHENTICATED,
         StatusCode::FORBIDDEN => PERMISSION_DENIED,
         StatusCode::NOT_FOUND => UNIMPLEMENTED,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            UNAVAILABLE
-        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => UNAVAILABLE,
         _ => UNKNOWN,
     };
     (code, &answer.headers)
@@ -137,9 +149,17 @@ fn message(body: &[u8]) -> Option<ExportTraceServiceResponse> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &str)], trailers: &[(&'static str, &str)], body: &'static [u8]) -> Answer {
+    fn answer(
+        status: u16,
+        headers: &[(&'static str, &str)],
+        trailers: &[(&'static str, &str)],
+        body: &'static [u8],
+    ) -> Answer {
         let map = |pairs: &[(&'static str, &str)]| {
-            pairs.iter().map(|(k, v)| (http::HeaderName::from_static(k), HeaderValue::from_str(v).unwrap())).collect()
+            pairs
+                .iter()
+                .map(|(k, v)| (http::HeaderName::from_static(k), HeaderValue::from_str(v).unwrap()))
+                .collect()
         };
         let status = StatusCode::from_u16(status).unwrap();
         Answer { status, headers: map(headers), body: Bytes::from_static(body), trailers: map(trailers) }
@@ -158,7 +178,16 @@ mod tests {
             let plain = matches!(verdict, Verdict::Refused { plain_may_help: true, .. });
             assert_eq!(plain, code == 12, "{code}");
         }
-        for (http, retried) in [(429, true), (502, true), (503, true), (504, true), (200, false), (404, false), (401, false), (500, false)] {
+        for (http, retried) in [
+            (429, true),
+            (502, true),
+            (503, true),
+            (504, true),
+            (200, false),
+            (404, false),
+            (401, false),
+            (500, false),
+        ] {
             assert_eq!(matches!(of(&answer(http, &[], &[], b"")), Verdict::Retry { .. }), retried, "{http}");
         }
     }
@@ -167,9 +196,15 @@ mod tests {
     fn exhaustion_is_worth_a_retry_only_with_a_wait() {
         let bin = base64::encode(&crate::export::verdict::tests::throttled("busy", 2, 0));
         let verdict = of(&answer(200, &[("grpc-status", "8"), ("grpc-status-details-bin", &bin)], &[], b""));
-        assert_eq!(verdict, Verdict::Retry { after: Some(Duration::from_secs(2)), why: "gRPC status 8: busy".to_owned() });
+        assert_eq!(
+            verdict,
+            Verdict::Retry { after: Some(Duration::from_secs(2)), why: "gRPC status 8: busy".to_owned() }
+        );
         let verdict = of(&answer(200, &[], &[("grpc-status", "8"), ("grpc-message", "quota%20used")], b""));
-        assert_eq!(verdict, Verdict::Refused { why: "gRPC status 8: quota used".to_owned(), plain_may_help: false });
+        assert_eq!(
+            verdict,
+            Verdict::Refused { why: "gRPC status 8: quota used".to_owned(), plain_may_help: false }
+        );
     }
 
     #[test]

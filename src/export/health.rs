@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least time between two messages of one kind, so that a collector that comes and goes does not fill the log.
+/// The least time between two messages of one kind, so that a collector that comes and goes does not fill the log. What
+/// is held back for that long is said later, if it still holds.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// How the collector was found to be.
@@ -31,10 +32,13 @@ struct Told {
     now: State,
     why: String,
     told: State,
-    at: Option<Instant>,
-    rejected_at: Option<Instant>,
     dropped: u64,
-    dropping_at: Option<Instant>,
+    /// When each kind of message was last said. Each has a pace of its own, so that a short outage is told from both ends.
+    up: Option<Instant>,
+    down: Option<Instant>,
+    refusing: Option<Instant>,
+    rejected: Option<Instant>,
+    dropping: Option<Instant>,
 }
 
 impl Health {
@@ -44,10 +48,12 @@ impl Health {
             now: State::Up,
             why: String::new(),
             told: State::Up,
-            at: None,
-            rejected_at: None,
             dropped: 0,
-            dropping_at: None,
+            up: None,
+            down: None,
+            refusing: None,
+            rejected: None,
+            dropping: None,
         };
         Self { endpoint, told: Mutex::new(told) }
     }
@@ -76,29 +82,41 @@ impl Health {
     /// A partial success, or a success with a message.
     pub(super) fn rejected(&self, spans: u64, message: &str) {
         let mut told = self.lock();
-        if is_due(&mut told.rejected_at) {
+        if is_due(&mut told.rejected) {
             tracing::warn!(endpoint = %self.endpoint, rejected_spans = spans, message, "the collector accepted a batch with reservations");
         }
     }
 
     fn tell_state(&self) {
         let mut told = self.lock();
-        if told.now == told.told || !is_due(&mut told.at) {
+        if told.now == told.told {
+            return;
+        }
+        let last = match told.now {
+            State::Up => &mut told.up,
+            State::Down => &mut told.down,
+            State::Refusing => &mut told.refusing,
+        };
+        if !is_due(last) {
             return;
         }
         told.told = told.now;
         let (endpoint, why) = (&self.endpoint, &told.why);
         match told.now {
             State::Up => tracing::warn!(%endpoint, "the collector accepts spans again"),
-            State::Down => tracing::warn!(%endpoint, %why, "the collector is not available; spans wait in the queue"),
-            State::Refusing => tracing::warn!(%endpoint, %why, "the collector refuses our spans; they are lost"),
+            State::Down => {
+                tracing::warn!(%endpoint, %why, "the collector is not available; spans wait in the queue")
+            }
+            State::Refusing => {
+                tracing::warn!(%endpoint, %why, "the collector refuses our spans; they are lost")
+            }
         }
     }
 
     fn tell_dropped(&self, dropped_in_all: u64) {
         let mut told = self.lock();
         let more = dropped_in_all.saturating_sub(told.dropped);
-        if more > 0 && is_due(&mut told.dropping_at) {
+        if more > 0 && is_due(&mut told.dropping) {
             told.dropped = dropped_in_all;
             tracing::warn!(endpoint = %self.endpoint, dropped_spans = more, "the export queue is full; spans were dropped");
         }

@@ -59,13 +59,16 @@ pub(super) fn verdict(answer: &Answer, encoding: Encoding, now: SystemTime) -> V
         return accepted(answer);
     }
     let why = match RpcStatus::decode(answer.body.as_ref()) {
-        Ok(error) if !error.message.is_empty() => format!("HTTP {}: {}", status.as_u16(), shown(&error.message)),
+        Ok(error) if !error.message.is_empty() => {
+            format!("HTTP {}: {}", status.as_u16(), shown(&error.message))
+        }
         _ => format!("HTTP {}", status.as_u16()),
     };
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            Verdict::Retry { after: asked_wait(&answer.headers, now), why }
-        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Verdict::Retry { after: asked_wait(&answer.headers, now), why },
         StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
             Verdict::Refused { why, plain_may_help: encoding == Encoding::Gzip }
         }

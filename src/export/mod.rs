@@ -6,6 +6,8 @@
 pub mod config;
 pub mod endpoint;
 pub mod env;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod otlp;
 pub mod queue;
 pub mod resource;
@@ -45,7 +47,11 @@ const MAX_COMMANDS: usize = 16;
 ///
 /// # Errors
 /// If a TLS file cannot be used.
-pub fn build(config: &ExportConfig, resource: &Resource, metrics: &ExportMetrics) -> Result<(Exporter, Option<Task>), TlsError> {
+pub fn build(
+    config: &ExportConfig,
+    resource: &Resource,
+    metrics: &ExportMetrics,
+) -> Result<(Exporter, Option<Task>), TlsError> {
     if !config.is_enabled() {
         return Ok((Exporter::disabled(), None));
     }
@@ -65,7 +71,9 @@ pub fn build(config: &ExportConfig, resource: &Resource, metrics: &ExportMetrics
         metrics: metrics.clone(),
         commands,
         sender,
-        console: config.console.then(|| console::Console::new(resource.service_name(), Box::new(std::io::stdout()))),
+        console: config
+            .console
+            .then(|| console::Console::new(resource.service_name(), Box::new(std::io::stdout()))),
         hurry,
         waiting: VecDeque::new(),
         first: 0,

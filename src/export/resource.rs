@@ -86,7 +86,11 @@ fn listed(env: &mut Env<'_>) -> Vec<(String, String)> {
     let Some(list) = env.text(ATTRIBUTES) else { return Vec::new() };
     let decoded = key_value_list(&list).and_then(|pairs| {
         let text = |(key, value)| Some((key, String::from_utf8(value).ok()?));
-        pairs.into_iter().map(text).collect::<Option<Vec<_>>>().ok_or_else(|| "a value is not UTF-8".to_owned())
+        pairs
+            .into_iter()
+            .map(text)
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| "a value is not UTF-8".to_owned())
     });
     decoded.unwrap_or_else(|reason| {
         env.warn(ATTRIBUTES, format!("{reason}; the whole list is ignored"));
@@ -105,7 +109,8 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> (Resource, Vec<String>) {
-        let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let get =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let (resource, warnings) = from_env(&get, u128::MAX);
         (resource, warnings.iter().map(ToString::to_string).collect())
     }
@@ -122,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_name_variable_beats_the_list_and_the_list_beats_defaults() {
-        let list = "service.name=a,service.instance.id=i, k8s.pod.name = p%20q ,telemetry.sdk.name=forged,x=1,x=2";
+        let list =
+            "service.name=a,service.instance.id=i, k8s.pod.name = p%20q ,telemetry.sdk.name=forged,x=1,x=2";
         let (resource, warnings) = read(&[("OTEL_SERVICE_NAME", "b"), ("OTEL_RESOURCE_ATTRIBUTES", list)]);
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(resource.service_name(), "b");
@@ -136,7 +142,8 @@ mod tests {
     #[test]
     fn a_bad_list_is_ignored_whole() {
         for list in ["a=1,b", "a=1,b=%G0", "a=1,b=%FF"] {
-            let (resource, warnings) = read(&[("OTEL_SERVICE_NAME", "s"), ("OTEL_RESOURCE_ATTRIBUTES", list)]);
+            let (resource, warnings) =
+                read(&[("OTEL_SERVICE_NAME", "s"), ("OTEL_RESOURCE_ATTRIBUTES", list)]);
             assert_eq!(resource.attribute("a"), None);
             assert_eq!(warnings.len(), 1, "{list}");
             assert!(warnings[0].contains("the whole list is ignored"));

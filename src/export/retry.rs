@@ -22,7 +22,11 @@ pub struct RetryConfig {
 impl Default for RetryConfig {
     /// Five minutes in all instead of the specification's 30 s, so that a collector may restart without a loss.
     fn default() -> Self {
-        Self { first_wait: Duration::from_secs(1), max_wait: Duration::from_secs(5), max_total: Duration::from_secs(300) }
+        Self {
+            first_wait: Duration::from_secs(1),
+            max_wait: Duration::from_secs(5),
+            max_total: Duration::from_secs(300),
+        }
     }
 }
 
@@ -75,7 +79,8 @@ pub(super) fn retry_after(value: &str, now_unix_seconds: u64) -> Option<Duration
 
 /// The IMF-fixdate of RFC 9110, 5.6.7, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn unix_seconds(date: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = date.split_once(", ")?.1.strip_suffix(" GMT")?.split(' ');
     let day: u64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
     let month_name = words.next()?;
@@ -89,7 +94,11 @@ fn unix_seconds(date: &str) -> Option<u64> {
     // Days since the epoch with years that begin in March, so that the leap day is the last of its year.
     let march_year = if month <= 2 { year - 1 } else { year };
     let month_from_march = (month + 9) % 12;
-    let days = march_year * 365 + march_year / 4 - march_year / 100 + march_year / 400 + (month_from_march * 153 + 2) / 5 + day - 1;
+    let days = march_year * 365 + march_year / 4 - march_year / 100
+        + march_year / 400
+        + (month_from_march * 153 + 2) / 5
+        + day
+        - 1;
     Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
@@ -99,7 +108,11 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_bound_and_follow_the_collector_within_reason() {
-        let config = RetryConfig { first_wait: Duration::from_millis(100), max_wait: Duration::from_millis(400), max_total: Duration::MAX };
+        let config = RetryConfig {
+            first_wait: Duration::from_millis(100),
+            max_wait: Duration::from_millis(400),
+            max_total: Duration::MAX,
+        };
         let mut backoff = Backoff::new(&config);
         for nominal in [100, 200, 400, 400] {
             let wait = backoff.wait(None).as_millis();

@@ -80,7 +80,8 @@ impl Sender {
     pub(super) async fn deliver(&self, lane: &mut Lane, batch: &Batch) -> Delivery {
         let until = Instant::now() + self.config.retry.max_total;
         let mut backoff = Backoff::new(&self.config.retry);
-        let mut encoding = if self.gzip.load(Ordering::Relaxed) { Encoding::Gzip } else { Encoding::Identity };
+        let mut encoding =
+            if self.gzip.load(Ordering::Relaxed) { Encoding::Gzip } else { Encoding::Identity };
         let mut body = self.body(batch, encoding);
         let mut hurry = self.hurry.clone();
         loop {
@@ -140,12 +141,17 @@ impl Sender {
                 }
                 Err(_) => {
                     self.metrics.requests_timeout.inc();
-                    return Verdict::Retry { after: None, why: format!("no answer within {:?}", self.config.timeout) };
+                    return Verdict::Retry {
+                        after: None,
+                        why: format!("no answer within {:?}", self.config.timeout),
+                    };
                 }
             };
             let verdict = match self.config.protocol {
                 Protocol::Grpc => grpc::verdict(&answer, encoding),
-                Protocol::HttpProtobuf | Protocol::HttpJson => http::verdict(&answer, encoding, SystemTime::now()),
+                Protocol::HttpProtobuf | Protocol::HttpJson => {
+                    http::verdict(&answer, encoding, SystemTime::now())
+                }
             };
             if matches!(verdict, Verdict::Retry { .. }) {
                 self.metrics.requests_retryable.inc();

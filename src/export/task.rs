@@ -113,7 +113,9 @@ impl Task {
     fn tick(&mut self) {
         self.gather_all();
         if let Some(sender) = &self.sender {
-            sender.health.tick(self.metrics.spans_dropped_queue_spans.get() + self.metrics.spans_dropped_queue_bytes.get());
+            sender.health.tick(
+                self.metrics.spans_dropped_queue_spans.get() + self.metrics.spans_dropped_queue_bytes.get(),
+            );
         }
         if let Some(console) = &mut self.console {
             console.tick(Instant::now());

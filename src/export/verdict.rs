@@ -30,7 +30,10 @@ impl Verdict {
 
     pub(super) fn from_response(response: ExportTraceServiceResponse) -> Self {
         let partial = response.partial_success.unwrap_or_default();
-        Self::Accepted { rejected: u64::try_from(partial.rejected_spans).unwrap_or(0), message: shown(&partial.error_message) }
+        Self::Accepted {
+            rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
+            message: shown(&partial.error_message),
+        }
     }
 }
 
@@ -86,13 +89,18 @@ pub(super) mod tests {
     /// The error details of a throttling gRPC server.
     pub(in crate::export) fn throttled(message: &str, seconds: i64, nanos: i32) -> Vec<u8> {
         let info = RetryInfo { retry_delay: Some(ProtoDuration { seconds, nanos }) };
-        let detail = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(), value: info.encode_to_vec() };
+        let detail = Any {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+            value: info.encode_to_vec(),
+        };
         RpcStatus { message: message.to_owned(), details: vec![detail] }.encode_to_vec()
     }
 
     #[test]
     fn the_wait_of_retry_info_is_read_and_nonsense_is_zero() {
-        let wait = |seconds, nanos| RpcStatus::decode(throttled("", seconds, nanos).as_slice()).unwrap().retry_delay();
+        let wait = |seconds, nanos| {
+            RpcStatus::decode(throttled("", seconds, nanos).as_slice()).unwrap().retry_delay()
+        };
         assert_eq!(wait(2, 500_000_000), Some(Duration::from_millis(2500)));
         assert_eq!(wait(-2, -1), Some(Duration::ZERO));
         assert_eq!(wait(i64::MAX, i32::MAX).map(|wait| wait.as_secs()), Some(i64::MAX.unsigned_abs()));

@@ -140,7 +140,9 @@ fn without_context(tree: &Value, original: &Value) -> Value {
             tree["params"].as_object_mut().map(|params| params.remove("_meta"));
         }
     }
-    if original.get("params").is_none() && tree.get("params").is_some_and(|params| *params == serde_json::json!({})) {
+    if original.get("params").is_none()
+        && tree.get("params").is_some_and(|params| *params == serde_json::json!({}))
+    {
         tree.as_object_mut().map(|top| top.remove("params"));
     }
     tree
@@ -180,7 +182,9 @@ fn compare(message: &Message<'_>, tree: &Value) {
         (message.meta.subscription_id, &meta["io.modelcontextprotocol/subscriptionId"]),
     ] {
         match id {
-            Some(Id::Number(raw)) => assert_eq!(serde_json::from_str::<Value>(raw).ok().as_ref(), Some(value)),
+            Some(Id::Number(raw)) => {
+                assert_eq!(serde_json::from_str::<Value>(raw).ok().as_ref(), Some(value))
+            }
             Some(Id::String(text)) => compare_text(Some(text), value),
             None => assert!(!value.is_string() && !value.is_number(), "{value}"),
         }
@@ -193,7 +197,8 @@ fn compare(message: &Message<'_>, tree: &Value) {
     assert_eq!(message.meta.present, params.get("_meta").is_some());
     let arguments = message.arguments.map(|raw| serde_json::from_slice::<Value>(raw).ok());
     assert_eq!(arguments, params.get("arguments").map(|value| Some(value.clone())));
-    let objects = tree.get("params").is_none_or(Value::is_object) && params.get("_meta").is_none_or(Value::is_object);
+    let objects =
+        tree.get("params").is_none_or(Value::is_object) && params.get("_meta").is_none_or(Value::is_object);
     assert_eq!(message.spliceable(), objects && message.kind() != Kind::Response);
 }
 
@@ -208,7 +213,8 @@ fn compare_text(text: Option<Text<'_>>, value: &Value) {
 /// two of a name may be the one that was refused.
 fn is_bad_shape(data: &[u8]) -> bool {
     let members = serde_json::from_slice::<Members>(data).map(|members| members.0).unwrap_or_default();
-    let has = |name: &str| members.iter().any(|(key, value)| key == name && !(name == "error" && value.is_null()));
+    let has =
+        |name: &str| members.iter().any(|(key, value)| key == name && !(name == "error" && value.is_null()));
     let wrong = members.iter().any(|(key, value)| match key.as_str() {
         "method" | "jsonrpc" => !value.is_string(),
         "id" => !(value.is_null() || value.is_string() || value.is_number()),
@@ -244,7 +250,8 @@ impl<'de> Visitor<'de> for Members {
 
 /// Whether an independent parser refuses only what this one lets through on purpose.
 fn is_leniency(data: &[u8], error: &str) -> bool {
-    let on_purpose = ["control character", "hex escape", "surrogate", "number out of range", "recursion limit"];
+    let on_purpose =
+        ["control character", "hex escape", "surrogate", "number out of range", "recursion limit"];
     let spelled = |word: &[u8]| memchr::memmem::find(data, word).is_some();
     on_purpose.iter().any(|reason| error.contains(reason)) || spelled(b"NaN") || spelled(b"Infinity")
 }
@@ -284,12 +291,7 @@ fn events(stream: &[u8], limit: usize, mut size: impl FnMut(usize) -> usize) -> 
             last = end;
         });
     }
-    Outcome {
-        events,
-        unfinished: sse.finish(),
-        saw_id: sse.saw_id(),
-        retry_ms: sse.retry_ms(),
-    }
+    Outcome { events, unfinished: sse.finish(), saw_id: sse.saw_id(), retry_ms: sse.retry_ms() }
 }
 
 /// The algorithm of the standard, word for word and slow.

@@ -27,7 +27,9 @@ impl Id<'_> {
     /// `1.0` is `1`, and `"\u0061"` is `"a"`.
     pub fn same(&self, other: &Id<'_>) -> bool {
         match (self, other) {
-            (Id::Number(one), Id::Number(two)) => one == two || integer(one).is_some_and(|n| integer(two) == Some(n)),
+            (Id::Number(one), Id::Number(two)) => {
+                one == two || integer(one).is_some_and(|n| integer(two) == Some(n))
+            }
             (Id::String(one), Id::String(two)) => one.same(two),
             _ => false,
         }
@@ -51,15 +53,8 @@ pub struct OwnedId(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Inline {
-        number: bool,
-        length: u8,
-        bytes: [u8; INLINE_BYTES],
-    },
-    Boxed {
-        number: bool,
-        text: Box<str>,
-    },
+    Inline { number: bool, length: u8, bytes: [u8; INLINE_BYTES] },
+    Boxed { number: bool, text: Box<str> },
 }
 
 impl OwnedId {
@@ -111,12 +106,7 @@ impl OwnedId {
             inline.copy_from_slice(text.as_bytes());
             return Some(Self(Repr::Inline { number, length, bytes }));
         }
-        (text.len() <= MAX_ID_BYTES).then(|| {
-            Self(Repr::Boxed {
-                number,
-                text: text.into(),
-            })
-        })
+        (text.len() <= MAX_ID_BYTES).then(|| Self(Repr::Boxed { number, text: text.into() }))
     }
 }
 

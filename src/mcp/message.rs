@@ -21,18 +21,16 @@ pub use super::text::Text;
 pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
     let text = std::str::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
     let mut scanner = Scanner::new(text);
-    match scanner.space() {
-        Some(b'{') => {}
-        Some(b'[') => return Err(Doubt::Batch),
-        Some(b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(Doubt::NotObject),
+    scanner.is_done();
+    match scanner.peek() {
+        b'{' => {}
+        b'[' => return Err(Doubt::Batch),
+        b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => return Err(Doubt::NotObject),
         _ => return Err(Doubt::NotJson),
     }
     let mut message = Message::default();
     read::top(&mut scanner, &mut message)?;
-    match scanner.space() {
-        None => Ok(message),
-        Some(_) => Err(Doubt::NotJson),
-    }
+    if scanner.is_done() { Ok(message) } else { Err(Doubt::NotJson) }
 }
 
 /// Why a body was not read as a message.

@@ -53,6 +53,16 @@ impl Points {
     pub(super) const TRACESTATE: usize = 1;
     pub(super) const BAGGAGE: usize = 2;
 
+    /// Remembers that the member before member `index` of `_meta` has a comma after it.
+    #[inline]
+    pub(super) fn pass_comma(&mut self, index: usize, comma: Option<usize>) {
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.index + 1 == index {
+                slot.comma_after = comma;
+            }
+        }
+    }
+
     pub(super) fn are_objects(&self) -> bool {
         !matches!(self.params, Place::Foreign) && !matches!(self.meta, Place::Foreign)
     }
@@ -97,13 +107,7 @@ impl<'s> Splice<'s> {
         // Room for the values, their keys and punctuation, and for `"params":{"_meta":{}}`; escapes are not expected.
         let added: usize = values.iter().flatten().map(|value| value.len() + 18).sum();
         out.reserve(body.len() + added + 24);
-        Some(Self {
-            body,
-            points,
-            values,
-            out,
-            done: 0,
-        })
+        Some(Self { body, points, values, out, done: 0 })
     }
 
     fn run(mut self) -> Option<()> {
@@ -132,7 +136,8 @@ impl<'s> Splice<'s> {
 
     /// Edits an existing `_meta`: what is missing goes to the front, what is there is replaced or removed in place.
     fn edit(&mut self, meta: Extent, inserts: bool) -> Option<()> {
-        let mut slots = [0, 1, 2].map(|which| self.points.slots[which].map(|slot| (slot, self.values[which])));
+        let mut slots =
+            [0, 1, 2].map(|which| self.points.slots[which].map(|slot| (slot, self.values[which])));
         slots.sort_unstable_by_key(|slot| slot.map(|(slot, _)| slot.index));
         let removed = slots.iter().flatten().filter(|(_, value)| value.is_none()).count();
         if inserts {
@@ -192,19 +197,29 @@ impl<'s> Splice<'s> {
     /// Writes a JSON string.
     fn string(&mut self, value: &str) {
         self.out.push(b'"');
-        let mut plain = 0;
-        for (at, byte) in value.bytes().enumerate() {
-            if byte >= b' ' && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            self.out.extend_from_slice(&value.as_bytes()[plain..at]);
-            plain = at + 1;
-            match byte {
-                b'"' | b'\\' => self.out.extend_from_slice(&[b'\\', byte]),
-                _ => self.out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            }
+        let bytes = value.as_bytes();
+        // Valid context never needs an escape; this looks at many bytes at a time.
+        if bytes.iter().fold(false, |any, byte| any | needs_escape(*byte)) {
+            self.escaped(bytes);
+        } else {
+            self.out.extend_from_slice(bytes);
         }
-        self.out.extend_from_slice(&value.as_bytes()[plain..]);
         self.out.push(b'"');
     }
+
+    #[cold]
+    fn escaped(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'"' | b'\\' => self.out.extend_from_slice(&[b'\\', *byte]),
+                _ if needs_escape(*byte) => self.out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+                _ => self.out.push(*byte),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn needs_escape(byte: u8) -> bool {
+    (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }

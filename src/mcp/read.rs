@@ -8,36 +8,65 @@ use super::text::Text;
 
 type Outcome<T> = Result<T, Doubt>;
 
+const TOP_KEYS: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
+const PARAMS_KEYS: &[&str] = &[
+    "_meta",
+    "name",
+    "arguments",
+    "uri",
+    "taskId",
+    "requestId",
+    "progressToken",
+    "requestState",
+    "protocolVersion",
+    "clientInfo",
+];
+const META_KEYS: &[&str] = &[
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "progressToken",
+    "io.modelcontextprotocol/protocolVersion",
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/subscriptionId",
+];
+const RESULT_KEYS: &[&str] =
+    &["isError", "resultType", "protocolVersion", "requestState", "taskId", "task", "status"];
+const ERROR_KEYS: &[&str] = &["code", "message"];
+
 /// Reads the outermost object and decides what kind of message it is.
 pub(super) fn top<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<()> {
     let mut seen = Seen::default();
     let extent = scanner.members(|scanner, member| {
-        match member.key.decode().as_bytes() {
-            b"jsonrpc" => {
+        match member.key.name(TOP_KEYS) {
+            name if name == b"jsonrpc" => {
                 seen.once(0)?;
-                message.jsonrpc = Some(required_text(scanner)?);
+                required_text(scanner, &mut message.jsonrpc)?;
             }
-            b"id" => {
+            name if name == b"id" => {
                 seen.once(1)?;
-                message.id = id(scanner)?;
-                message.id_is_null = message.id.is_none();
+                message.id_is_null = scanner.peek() == b'n';
+                token(scanner, &mut message.id)?;
+                if message.id.is_none() && !message.id_is_null {
+                    return Err(Doubt::BadShape);
+                }
             }
-            b"method" => {
+            name if name == b"method" => {
                 seen.once(2)?;
-                message.method = Some(required_text(scanner)?);
+                required_text(scanner, &mut message.method)?;
             }
-            b"params" => {
+            name if name == b"params" => {
                 seen.once(3)?;
                 message.points.params = params(scanner, message)?;
             }
-            b"result" => {
+            name if name == b"result" => {
                 seen.once(4)?;
                 message.has_result = true;
                 result(scanner, message)?;
             }
-            b"error" => {
+            name if name == b"error" => {
                 seen.once(5)?;
-                message.error = error(scanner)?;
+                error(scanner, &mut message.error)?;
             }
             _ => scanner.skip()?,
         }
@@ -57,49 +86,49 @@ pub(super) fn top<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> O
 fn params<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<Place> {
     let mut seen = Seen::default();
     object(scanner, |scanner, member| {
-        match member.key.decode().as_bytes() {
-            b"_meta" => {
+        match member.key.name(PARAMS_KEYS) {
+            name if name == b"_meta" => {
                 seen.once(0)?;
                 message.meta.present = true;
                 message.points.meta = meta(scanner, &mut message.meta, &mut message.points)?;
             }
-            b"name" => {
+            name if name == b"name" => {
                 seen.once(1)?;
-                message.name = text(scanner)?;
+                text(scanner, &mut message.name)?;
             }
-            b"arguments" => {
+            name if name == b"arguments" => {
                 seen.once(2)?;
                 let start = scanner.at();
                 scanner.skip()?;
                 message.arguments = Some(scanner.since(start));
             }
-            b"uri" => {
+            name if name == b"uri" => {
                 seen.once(3)?;
-                message.uri = text(scanner)?;
+                text(scanner, &mut message.uri)?;
             }
-            b"taskId" => {
+            name if name == b"taskId" => {
                 seen.once(4)?;
-                message.task_id = text(scanner)?;
+                text(scanner, &mut message.task_id)?;
             }
-            b"requestId" => {
+            name if name == b"requestId" => {
                 seen.once(5)?;
-                message.request_id = token(scanner)?;
+                token(scanner, &mut message.request_id)?;
             }
-            b"progressToken" => {
+            name if name == b"progressToken" => {
                 seen.once(6)?;
-                message.progress_token = token(scanner)?;
+                token(scanner, &mut message.progress_token)?;
             }
-            b"requestState" => {
+            name if name == b"requestState" => {
                 seen.once(7)?;
-                message.request_state = text(scanner)?;
+                text(scanner, &mut message.request_state)?;
             }
-            b"protocolVersion" => {
+            name if name == b"protocolVersion" => {
                 seen.once(8)?;
-                message.params_protocol_version = text(scanner)?;
+                text(scanner, &mut message.params_protocol_version)?;
             }
-            b"clientInfo" => {
+            name if name == b"clientInfo" => {
                 seen.once(9)?;
-                message.params_client_name = text_inside(scanner, b"name")?;
+                text_inside(scanner, &["name"], &mut message.params_client_name)?;
             }
             _ => scanner.skip()?,
         }
@@ -110,38 +139,37 @@ fn params<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<P
 fn meta<'a>(scanner: &mut Scanner<'a>, meta: &mut Meta<'a>, points: &mut Points) -> Outcome<Place> {
     let mut seen = Seen::default();
     let mut index = 0;
-    // The slot of the member before this one, which still has to learn where its comma is.
-    let mut open: Option<usize> = None;
     object(scanner, |scanner, member| {
-        if let Some(slot) = open.take().and_then(|which| points.slots[which].as_mut()) {
-            slot.comma_after = member.comma;
-        }
-        let mut context = |scanner: &mut Scanner<'a>, which: usize| -> Outcome<Option<Text<'a>>> {
-            seen.once(which as u32)?;
-            let (value, slot) = slot(scanner, &member, index)?;
-            points.slots[which] = Some(slot);
-            open = Some(which);
-            Ok(value)
-        };
-        match member.key.decode().as_bytes() {
-            b"traceparent" => meta.traceparent = context(scanner, Points::TRACEPARENT)?,
-            b"tracestate" => meta.tracestate = context(scanner, Points::TRACESTATE)?,
-            b"baggage" => meta.baggage = context(scanner, Points::BAGGAGE)?,
-            b"progressToken" => {
+        // The comma that has just been passed also stands after the member before.
+        points.pass_comma(index, member.comma);
+        match member.key.name(META_KEYS) {
+            name if name == b"traceparent" => {
+                let slot = &mut points.slots[Points::TRACEPARENT];
+                context(scanner, &member, index, slot, &mut meta.traceparent)?;
+            }
+            name if name == b"tracestate" => {
+                let slot = &mut points.slots[Points::TRACESTATE];
+                context(scanner, &member, index, slot, &mut meta.tracestate)?;
+            }
+            name if name == b"baggage" => {
+                let slot = &mut points.slots[Points::BAGGAGE];
+                context(scanner, &member, index, slot, &mut meta.baggage)?;
+            }
+            name if name == b"progressToken" => {
                 seen.once(3)?;
-                meta.progress_token = token(scanner)?;
+                token(scanner, &mut meta.progress_token)?;
             }
-            b"io.modelcontextprotocol/protocolVersion" => {
+            name if name == b"io.modelcontextprotocol/protocolVersion" => {
                 seen.once(4)?;
-                meta.protocol_version = text(scanner)?;
+                text(scanner, &mut meta.protocol_version)?;
             }
-            b"io.modelcontextprotocol/clientInfo" => {
+            name if name == b"io.modelcontextprotocol/clientInfo" => {
                 seen.once(5)?;
-                meta.client_name = text_inside(scanner, b"name")?;
+                text_inside(scanner, &["name"], &mut meta.client_name)?;
             }
-            b"io.modelcontextprotocol/subscriptionId" => {
+            name if name == b"io.modelcontextprotocol/subscriptionId" => {
                 seen.once(6)?;
-                meta.subscription_id = token(scanner)?;
+                token(scanner, &mut meta.subscription_id)?;
             }
             _ => scanner.skip()?,
         }
@@ -150,54 +178,64 @@ fn meta<'a>(scanner: &mut Scanner<'a>, meta: &mut Meta<'a>, points: &mut Points)
     })
 }
 
-fn slot<'a>(scanner: &mut Scanner<'a>, member: &Member<'a>, index: usize) -> Outcome<(Option<Text<'a>>, Slot)> {
+/// Reads a member that carries trace context, and remembers where it stands.
+fn context<'a>(
+    scanner: &mut Scanner<'a>,
+    member: &Member<'a>,
+    index: usize,
+    slot: &mut Option<Slot>,
+    value: &mut Option<Text<'a>>,
+) -> Outcome<()> {
+    if slot.is_some() {
+        return Err(Doubt::Duplicate);
+    }
     let value_start = scanner.at();
-    let value = text(scanner)?;
-    let slot = Slot {
+    text(scanner, value)?;
+    *slot = Some(Slot {
         index,
         key_start: member.at,
         value_start,
         value_end: scanner.at(),
         comma_before: member.comma,
         comma_after: None,
-    };
-    Ok((value, slot))
+    });
+    Ok(())
 }
 
 fn result<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<()> {
     let mut seen = Seen::default();
     let mut nested_task = None;
     object(scanner, |scanner, member| {
-        match member.key.decode().as_bytes() {
-            b"isError" => {
+        match member.key.name(RESULT_KEYS) {
+            name if name == b"isError" => {
                 seen.once(0)?;
                 let start = scanner.at();
                 scanner.skip()?;
                 message.is_error = scanner.since(start) == b"true";
             }
-            b"resultType" => {
+            name if name == b"resultType" => {
                 seen.once(1)?;
-                message.result_type = text(scanner)?;
+                text(scanner, &mut message.result_type)?;
             }
-            b"protocolVersion" => {
+            name if name == b"protocolVersion" => {
                 seen.once(2)?;
-                message.result_protocol_version = text(scanner)?;
+                text(scanner, &mut message.result_protocol_version)?;
             }
-            b"requestState" => {
+            name if name == b"requestState" => {
                 seen.once(3)?;
-                message.result_request_state = text(scanner)?;
+                text(scanner, &mut message.result_request_state)?;
             }
-            b"taskId" => {
+            name if name == b"taskId" => {
                 seen.once(4)?;
-                message.result_task_id = text(scanner)?;
+                text(scanner, &mut message.result_task_id)?;
             }
-            b"task" => {
+            name if name == b"task" => {
                 seen.once(5)?;
-                nested_task = text_inside(scanner, b"taskId")?;
+                text_inside(scanner, &["taskId"], &mut nested_task)?;
             }
-            b"status" => {
+            name if name == b"status" => {
                 seen.once(6)?;
-                message.result_status = text(scanner)?;
+                text(scanner, &mut message.result_status)?;
             }
             _ => scanner.skip()?,
         }
@@ -207,29 +245,32 @@ fn result<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<(
     Ok(())
 }
 
-/// `None` for `null`, which some write next to a result.
-fn error<'a>(scanner: &mut Scanner<'a>) -> Outcome<Option<ErrorView<'a>>> {
+/// Leaves `view` alone for `null`, which some write next to a result.
+fn error<'a>(scanner: &mut Scanner<'a>, view: &mut Option<ErrorView<'a>>) -> Outcome<()> {
+    if scanner.peek() == b'n' {
+        return scanner.skip();
+    }
+    let view = view.insert(ErrorView::default());
     let mut seen = Seen::default();
-    let mut view = ErrorView::default();
-    let null = scanner.peek() == Some(b'n');
     object(scanner, |scanner, member| {
-        match member.key.decode().as_bytes() {
-            b"code" => {
+        match member.key.name(ERROR_KEYS) {
+            name if name == b"code" => {
                 seen.once(0)?;
-                view.code = match token(scanner)? {
-                    Some(Id::Number(raw)) => raw.parse().ok(),
-                    _ => None,
-                };
+                let mut code = None;
+                token(scanner, &mut code)?;
+                if let Some(Id::Number(raw)) = code {
+                    view.code = raw.parse().ok();
+                }
             }
-            b"message" => {
+            name if name == b"message" => {
                 seen.once(1)?;
-                view.message = text(scanner)?;
+                text(scanner, &mut view.message)?;
             }
             _ => scanner.skip()?,
         }
         Ok(())
     })?;
-    Ok((!null).then_some(view))
+    Ok(())
 }
 
 /// Reads an object member by member, or passes a value of another type.
@@ -238,61 +279,53 @@ fn object<'a>(
     scanner: &mut Scanner<'a>,
     visit: impl FnMut(&mut Scanner<'a>, Member<'a>) -> Outcome<()>,
 ) -> Outcome<Place> {
-    if scanner.peek() != Some(b'{') {
+    if scanner.peek() != b'{' {
         scanner.skip()?;
         return Ok(Place::Foreign);
     }
     scanner.members(visit).map(Place::Object)
 }
 
-/// The string that is member `name` of the object that begins here.
-fn text_inside<'a>(scanner: &mut Scanner<'a>, name: &[u8]) -> Outcome<Option<Text<'a>>> {
+/// Reads the string that is the member `name` of the object that begins here.
+fn text_inside<'a>(
+    scanner: &mut Scanner<'a>,
+    name: &'static [&'static str; 1],
+    into: &mut Option<Text<'a>>,
+) -> Outcome<()> {
     let mut seen = Seen::default();
-    let mut found = None;
     object(scanner, |scanner, member| {
-        if member.key.decode().as_bytes() == name {
+        if member.key.name(name) == name[0].as_bytes() {
             seen.once(0)?;
-            found = text(scanner)?;
-            return Ok(());
+            return text(scanner, into);
         }
         scanner.skip()
     })?;
-    Ok(found)
+    Ok(())
 }
 
-#[inline]
-fn text<'a>(scanner: &mut Scanner<'a>) -> Outcome<Option<Text<'a>>> {
-    if scanner.peek() == Some(b'"') {
-        return scanner.string().map(Some);
-    }
-    scanner.skip()?;
-    Ok(None)
+/// Reads a string; anything else is passed. (Results are written in place, which spares copies of them.)
+fn text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome<()> {
+    *into = scanner.string()?;
+    if into.is_none() { scanner.skip() } else { Ok(()) }
 }
 
-fn required_text<'a>(scanner: &mut Scanner<'a>) -> Outcome<Text<'a>> {
-    text(scanner)?.ok_or(Doubt::BadShape)
+fn required_text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome<()> {
+    text(scanner, into)?;
+    if into.is_some() { Ok(()) } else { Err(Doubt::BadShape) }
 }
 
-/// A string or a number; anything else is passed.
-fn token<'a>(scanner: &mut Scanner<'a>) -> Outcome<Option<Id<'a>>> {
-    Ok(match scanner.peek() {
-        Some(b'"') => Some(Id::String(scanner.string()?)),
-        Some(b'0'..=b'9') => Some(Id::Number(scanner.number()?)),
-        Some(b'-') => Some(Id::Number(scanner.number()?)).filter(|id| !matches!(id, Id::Number("-Infinity"))),
-        _ => {
-            scanner.skip()?;
-            None
+/// Reads a string or a number; anything else is passed.
+fn token<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Id<'a>>) -> Outcome<()> {
+    match scanner.peek() {
+        b'"' => *into = scanner.string()?.map(Id::String),
+        b'0'..=b'9' | b'-' => {
+            let number = scanner.number()?;
+            // What Python writes for an infinity passes as a value, but is no number of JSON's.
+            *into = Some(Id::Number(number)).filter(|_| !number.ends_with('y'));
         }
-    })
-}
-
-/// An identifier, or `None` for `null`.
-fn id<'a>(scanner: &mut Scanner<'a>) -> Outcome<Option<Id<'a>>> {
-    let null = scanner.peek() == Some(b'n');
-    match token(scanner)? {
-        None if !null => Err(Doubt::BadShape),
-        id => Ok(id),
+        _ => scanner.skip()?,
     }
+    Ok(())
 }
 
 /// Which members of an object have been met, by number.

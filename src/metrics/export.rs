@@ -82,14 +82,34 @@ impl ExportMetrics {
             queue_spans: Gauge::default(),
             queue_bytes: Gauge::default(),
         };
-        registry.register("meshtrace_export_spans", "Spans accepted by the collector", metrics.spans_exported.clone());
-        registry.register("meshtrace_export_spans_rejected", "Spans rejected by partial success", metrics.spans_rejected.clone());
+        registry.register(
+            "meshtrace_export_spans",
+            "Spans accepted by the collector",
+            metrics.spans_exported.clone(),
+        );
+        registry.register(
+            "meshtrace_export_spans_rejected",
+            "Spans rejected by partial success",
+            metrics.spans_rejected.clone(),
+        );
         registry.register("meshtrace_export_spans_failed", "Spans of batches that were given up", failed);
         registry.register("meshtrace_spans_dropped", "Spans dropped before they were sent", dropped);
-        registry.register("meshtrace_spans_cut", "Spans whose text was cut at the limit of a span", metrics.spans_cut.clone());
+        registry.register(
+            "meshtrace_spans_cut",
+            "Spans whose text was cut at the limit of a span",
+            metrics.spans_cut.clone(),
+        );
         registry.register("meshtrace_export_requests", "Export requests by result", requests);
-        registry.register("meshtrace_export_queue_spans", "Spans waiting for the collector", metrics.queue_spans.clone());
-        registry.register("meshtrace_export_queue_bytes", "Encoded bytes waiting for the collector", metrics.queue_bytes.clone());
+        registry.register(
+            "meshtrace_export_queue_spans",
+            "Spans waiting for the collector",
+            metrics.queue_spans.clone(),
+        );
+        registry.register(
+            "meshtrace_export_queue_bytes",
+            "Encoded bytes waiting for the collector",
+            metrics.queue_bytes.clone(),
+        );
         metrics
     }
 }

@@ -8,6 +8,7 @@ mod proxy;
 pub use export::ExportMetrics;
 pub use proxy::ProxyMetrics;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 /// All metrics of the process. Cloning shares them.
@@ -17,13 +18,22 @@ pub struct Metrics {
     pub export: ExportMetrics,
     /// What happened on the request path.
     pub proxy: ProxyMetrics,
+    /// Connections to the admin port that were closed to make room.
+    pub admin_closed: Counter,
 }
 
 impl Metrics {
     /// Creates every metric at zero and registers it, so that a scrape before the first request already shows all
     /// names. `parent_methods` are the ways in which a parent is found, in the order of their index.
     pub fn register(registry: &mut Registry, parent_methods: [&'static str; 4]) -> Self {
+        let admin_closed = Counter::default();
+        registry.register(
+            "meshtrace_admin_connections_closed",
+            "Connections to the admin port that were closed to make room for new ones",
+            admin_closed.clone(),
+        );
         Self {
+            admin_closed,
             export: ExportMetrics::register(registry),
             proxy: ProxyMetrics::register(registry, parent_methods),
         }

@@ -34,8 +34,7 @@ async fn connect(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), DialE
     if let Ok(ip) = host.parse::<IpAddr>() {
         return connect_to(SocketAddr::new(ip, port)).await.map_err(DialError::Connect);
     }
-    let addresses =
-        tokio::net::lookup_host((host, port)).await.map_err(|e| DialError::Resolve(Some(e)))?;
+    let addresses = tokio::net::lookup_host((host, port)).await.map_err(|e| DialError::Resolve(Some(e)))?;
     let mut last = None;
     for address in addresses {
         match connect_to(address).await {

@@ -101,7 +101,7 @@ impl Registry {
     }
 
     /// How many connections of this worker are open.
-    pub fn len(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.connections().iter().filter(|one| one.strong_count() > 0).count()
     }
 

@@ -36,13 +36,7 @@ pub async fn run(listener: TcpListener, route: Arc<Route>, worker: Arc<Worker>) 
             continue;
         };
         worker.metrics.proxy.connections.inc();
-        tokio::spawn(connection::serve(
-            tcp,
-            downstream,
-            Arc::clone(&route),
-            Arc::clone(&worker),
-            watched,
-        ));
+        tokio::spawn(connection::serve(tcp, downstream, Arc::clone(&route), Arc::clone(&worker), watched));
     }
 }
 

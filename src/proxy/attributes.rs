@@ -64,10 +64,7 @@ pub(super) fn of_http(span: &mut Span, head: &request::Parts, met: &Met<'_>) {
         let query = head.uri.query().map(redact::query);
         let separator = if query.is_some() { "?" } else { "" };
         let query = query.unwrap_or_default();
-        span.set_str(
-            key::URL_FULL,
-            &format!("http://{}{}{separator}{query}", met.target, head.uri.path()),
-        );
+        span.set_str(key::URL_FULL, &format!("http://{}{}{separator}{query}", met.target, head.uri.path()));
     } else {
         span.set_str(key::URL_PATH, head.uri.path());
         span.set_static(key::URL_SCHEME, "http");
@@ -118,7 +115,6 @@ fn text(head: &request::Parts, name: HeaderName) -> Option<&str> {
 
 /// The methods of RFC 9110 and `PATCH`; others would make names unbounded.
 fn known_method(method: &Method) -> Option<&'static str> {
-    const KNOWN: [&str; 9] =
-        ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
+    const KNOWN: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
     KNOWN.into_iter().find(|known| method == known)
 }

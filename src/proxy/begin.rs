@@ -69,8 +69,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     };
     let start = Start { worker, met, head, message: message.as_ref(), note };
     let subject = Subject::of(head, message.as_ref());
-    let (exchange, injection) =
-        if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
+    let (exchange, injection) = if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
     let spliced = injection.apply(head, &bytes, message.as_ref(), &worker.settings.propagation);
     let body = match unread {
         Some((body, _)) => body,
@@ -328,7 +327,10 @@ impl Start<'_> {
         span.set_static(key::MESHTRACE_PARENT_METHOD, provenance.method.as_str());
         span.set_bool(key::MESHTRACE_PARENT_EXACT, provenance.exact);
         if provenance.candidates > 1 {
-            span.set_int(key::MESHTRACE_PARENT_CANDIDATES, provenance.candidates.try_into().unwrap_or(i64::MAX));
+            span.set_int(
+                key::MESHTRACE_PARENT_CANDIDATES,
+                provenance.candidates.try_into().unwrap_or(i64::MAX),
+            );
         }
         if provenance.late {
             span.set_bool(key::MESHTRACE_PARENT_LATE, true);

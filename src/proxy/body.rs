@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::connection::InFlight;
 use super::exchange::{Exchange, Progress};
 use super::expect::Gate;
-use super::connection::InFlight;
 use super::upstream::{Guard, Upstream};
 
 /// The error of a body that broke off; hyper turns it into a torn connection.
@@ -77,9 +77,7 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            RequestBody::Whole(body) => {
-                SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64))
-            }
+            RequestBody::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             RequestBody::Stream { first, rest, .. } => {
                 let ahead: u64 = first.iter().map(data_length).sum();
                 let hint = rest.size_hint();
@@ -143,7 +141,7 @@ impl ResponseBody {
     }
 
     fn finish(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(mut exchange) = self.exchange.take() {
             exchange.body_ended();
         }
     }
@@ -152,7 +150,7 @@ impl ResponseBody {
         if let Some((_, in_flight)) = &self.held {
             in_flight.torn();
         }
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(mut exchange) = self.exchange.take() {
             exchange.body_failed(error);
         }
     }
@@ -252,9 +250,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Local(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
-            }
+            Source::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             // Only asked before the first frame, when nothing is kept ahead.
             Source::Upstream(incoming, _) => incoming.size_hint(),
         }

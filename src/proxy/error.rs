@@ -142,10 +142,9 @@ impl ProxyError {
         let line = format!("meshtrace: {self}\n");
         let mut response = Response::new(Bytes::from(line));
         *response.status_mut() = self.status();
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     }
 }

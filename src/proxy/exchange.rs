@@ -62,9 +62,15 @@ pub struct Answer {
 enum Observer {
     Nothing,
     /// A JSON body, kept until it is whole.
-    Json { frames: Vec<Bytes>, length: usize },
+    Json {
+        frames: Vec<Bytes>,
+        length: usize,
+    },
     /// A stream of server-sent events.
-    Events { sse: Box<Sse>, progress: i64 },
+    Events {
+        sse: Box<Sse>,
+        progress: i64,
+    },
 }
 
 /// Whether more of the response has to be seen.
@@ -179,7 +185,7 @@ impl Exchange {
     }
 
     /// The response came to its end.
-    pub fn body_ended(mut self: Box<Self>) {
+    pub fn body_ended(&mut self) {
         match std::mem::replace(&mut self.observer, Observer::Nothing) {
             Observer::Json { frames, length } => self.json_ended(&frames, length),
             Observer::Events { sse, .. } => self.events_ended(&sse),
@@ -205,7 +211,9 @@ impl Exchange {
             // that could not read the request carries no id.
             Ok(message) if message.kind() == Kind::Response => {
                 let kind = span.kind.clone();
-                if message.error.is_some() && let Some(status) = self.status.filter(|s| !s.is_success()) {
+                if message.error.is_some()
+                    && let Some(status) = self.status.filter(|s| !s.is_success())
+                {
                     span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
                 }
                 describe_answer(span, &kind, answer, &message);
@@ -247,7 +255,7 @@ impl Exchange {
     }
 
     /// The response broke off.
-    pub fn body_failed(mut self: Box<Self>, error: &hyper::Error) {
+    pub fn body_failed(&mut self, error: &hyper::Error) {
         if let Some(span) = &mut self.span {
             let failure = match Breakage::of(error) {
                 Breakage::Reset => "connection_reset",
@@ -259,7 +267,7 @@ impl Exchange {
     }
 
     /// The proxy answers in place of the upstream.
-    pub fn failed(mut self: Box<Self>, error: &ProxyError) {
+    pub fn failed(&mut self, error: &ProxyError) {
         if let Some(span) = &mut self.span {
             if matches!(self.awaited, Awaited::Response) {
                 span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(error.status().as_u16()));
@@ -270,7 +278,7 @@ impl Exchange {
     }
 
     /// The connection became a tunnel, which has closed now.
-    pub fn tunnel_closed(mut self: Box<Self>, passed: Passed, broken: bool) {
+    pub fn tunnel_closed(&mut self, passed: Passed, broken: bool) {
         if let Some(span) = &mut self.span {
             span.set_int(key::MESHTRACE_TUNNEL_SENT, passed.sent.try_into().unwrap_or(i64::MAX));
             span.set_int(key::MESHTRACE_TUNNEL_RECEIVED, passed.received.try_into().unwrap_or(i64::MAX));
@@ -282,7 +290,7 @@ impl Exchange {
     }
 
     /// Ends the span where the response has begun to switch protocols.
-    pub fn switched(mut self: Box<Self>) {
+    pub fn switched(&mut self) {
         self.end();
     }
 
@@ -362,7 +370,9 @@ fn read_event<'a>(data: &'a [u8], answer: &Answer) -> Seen<'a> {
 
 /// Writes what the answer says onto the span (conventions for MCP spans).
 fn describe_answer(span: &mut Span, kind: &SpanKind, answer: &Answer, message: &Message<'_>) {
-    if answer.initialize && let Some(version) = &message.result_protocol_version {
+    if answer.initialize
+        && let Some(version) = &message.result_protocol_version
+    {
         let version = version.decode();
         span.set_str(key::MCP_PROTOCOL_VERSION, &version);
     }

@@ -105,7 +105,7 @@ impl Forward {
             Ok(answered) => answered,
             Err(Refused::Say(error)) => return Ok(self.fail(error)),
             Err(Refused::Abort(error)) => {
-                if let Some(exchange) = self.exchange.take() {
+                if let Some(mut exchange) = self.exchange.take() {
                     exchange.failed(&error);
                 }
                 return Err(Abort(error));
@@ -115,7 +115,7 @@ impl Forward {
         if let Some(downstream) = downstream
             && switch::switches(&response, self.asked)
         {
-            if let Some(exchange) = self.exchange.take() {
+            if let Some(mut exchange) = self.exchange.take() {
                 exchange.switched();
             }
             let upgraded = hyper::upgrade::on(&mut response);
@@ -141,7 +141,10 @@ impl Forward {
             let failed = match sent {
                 Some(Ok(response)) => return Ok((response, upstream, guard)),
                 None => {
-                    return Err(Refused::Say(ProxyError::Silent(self.target.to_string(), limits.response_timeout)));
+                    return Err(Refused::Say(ProxyError::Silent(
+                        self.target.to_string(),
+                        limits.response_timeout,
+                    )));
                 }
                 Some(Err(failed)) => failed,
             };
@@ -181,7 +184,7 @@ impl Forward {
     }
 
     fn fail(mut self, error: ProxyError) -> Response<ResponseBody> {
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(mut exchange) = self.exchange.take() {
             exchange.failed(&error);
         }
         refuse(&self.connection, &error)

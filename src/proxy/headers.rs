@@ -86,9 +86,8 @@ pub fn leave_hop(headers: &mut HeaderMap, version: Version, method: &Method) -> 
     if headers.contains_key(header::CONNECTION) || headers.contains_key(header::UPGRADE) {
         leave_connection(headers);
     }
-    let expect = headers
-        .get(header::EXPECT)
-        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expect =
+        headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let upgrade = headers.contains_key(header::UPGRADE) && version == Version::HTTP_11;
     Asked { upgrade: upgrade || connect, connect, expect }
 }
@@ -236,12 +235,8 @@ fn extract_b3(headers: &HeaderMap, formats: Formats) -> Option<TraceContext> {
     let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let single = if formats.b3 { value(b3::B3).and_then(b3::extract_single) } else { None };
     let multi = || {
-        let found = b3::extract_multi(
-            value(b3::TRACE_ID),
-            value(b3::SPAN_ID),
-            value(b3::SAMPLED),
-            value(b3::FLAGS),
-        );
+        let found =
+            b3::extract_multi(value(b3::TRACE_ID), value(b3::SPAN_ID), value(b3::SAMPLED), value(b3::FLAGS));
         if formats.b3multi { found } else { None }
     };
     let context = single.or_else(multi)?;

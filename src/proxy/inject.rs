@@ -50,7 +50,9 @@ impl Injection {
         propagation: &Propagation,
     ) -> Option<Bytes> {
         let signed = Signed::of(&head.headers);
-        let spliced = message.filter(|_| self.into_meta && !signed.body).and_then(|m| self.splice(body, m, propagation));
+        let spliced = message
+            .filter(|_| self.into_meta && !signed.body)
+            .and_then(|m| self.splice(body, m, propagation));
         if !signed.context {
             self.write_headers(&mut head.headers, propagation);
         }
@@ -64,7 +66,9 @@ impl Injection {
     fn write_headers(&self, headers: &mut HeaderMap, propagation: &Propagation) {
         match &self.context {
             Context::Leave => {}
-            Context::Write(out) => headers::inject(headers, propagation.formats, &out.parent, &out.tracestate),
+            Context::Write(out) => {
+                headers::inject(headers, propagation.formats, &out.parent, &out.tracestate)
+            }
             Context::Strip => headers::remove(headers, &[TRACEPARENT, TRACESTATE]),
         }
         match &self.baggage {

@@ -77,12 +77,15 @@ fn named(head: &mut request::Parts) -> Result<Authority, ProxyError> {
     }
     if let Some(scheme) = head.uri.scheme() {
         if *scheme == Scheme::HTTPS && head.version != Version::HTTP_2 {
-            return Err(ProxyError::BadRequest("https goes through CONNECT, not through an absolute-form target"));
+            return Err(ProxyError::BadRequest(
+                "https goes through CONNECT, not through an absolute-form target",
+            ));
         }
         if *scheme != Scheme::HTTP && head.version != Version::HTTP_2 {
             return Err(ProxyError::BadRequest("only http targets are proxied"));
         }
-        let authority = head.uri.authority().cloned().ok_or(ProxyError::BadRequest("the target names no host"))?;
+        let authority =
+            head.uri.authority().cloned().ok_or(ProxyError::BadRequest("the target names no host"))?;
         let target = split(&authority, authority.port_u16().unwrap_or(80));
         if head.version != Version::HTTP_2 {
             to_origin_form(head, &authority);
@@ -105,7 +108,8 @@ fn to_origin_form(head: &mut request::Parts, authority: &UriAuthority) {
     }
     head.uri = Uri::from_parts(parts).unwrap_or_default();
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let agrees = head.headers.get(header::HOST).is_some_and(|h| h.as_bytes().eq_ignore_ascii_case(host.as_bytes()));
+    let agrees =
+        head.headers.get(header::HOST).is_some_and(|h| h.as_bytes().eq_ignore_ascii_case(host.as_bytes()));
     if !agrees && let Ok(host) = HeaderValue::from_str(host) {
         head.headers.insert(header::HOST, host);
     }
@@ -137,7 +141,14 @@ mod tests {
             ("GET", "http://a.example:81", Some("a.example:81"), "a.example:81", "/", "a.example:81"),
             ("GET", "/x", Some("a.example:8080"), "a.example:8080", "/x", "a.example:8080"),
             ("GET", "http://[::1]:9/", None, "[::1]:9", "/", "[::1]:9"),
-            ("CONNECT", "a.example:443", Some("a.example:443"), "a.example:443", "a.example:443", "a.example:443"),
+            (
+                "CONNECT",
+                "a.example:443",
+                Some("a.example:443"),
+                "a.example:443",
+                "a.example:443",
+                "a.example:443",
+            ),
         ];
         for (method, uri, host, target, path, host_after) in cases {
             let mut head = head(method, uri, host);

@@ -225,22 +225,13 @@ pub struct Formats {
 impl Default for Formats {
     /// The OpenTelemetry default, `tracecontext,baggage`.
     fn default() -> Self {
-        Formats {
-            tracecontext: true,
-            baggage: true,
-            ..Formats::NONE
-        }
+        Formats { tracecontext: true, baggage: true, ..Formats::NONE }
     }
 }
 
 impl Formats {
     /// No format at all: nothing is read, nothing is written.
-    pub const NONE: Formats = Formats {
-        tracecontext: false,
-        baggage: false,
-        b3: false,
-        b3multi: false,
-    };
+    pub const NONE: Formats = Formats { tracecontext: false, baggage: false, b3: false, b3multi: false };
 }
 
 /// Which exchanges get a span.
@@ -258,10 +249,7 @@ impl Default for SpanRules {
     fn default() -> Self {
         SpanRules {
             http: true,
-            ignore: vec![IgnoreRule {
-                method: Some(Glob::new("ping")),
-                ..IgnoreRule::default()
-            }],
+            ignore: vec![IgnoreRule { method: Some(Glob::new("ping")), ..IgnoreRule::default() }],
         }
     }
 }
@@ -305,9 +293,8 @@ impl IgnoreRule {
     /// Whether every pattern that is set matches, and at least one is set.
     pub fn matches(&self, exchange: &Exchange<'_>) -> bool {
         let exact = |pattern: &Glob, value: Option<&str>| value.is_some_and(|v| pattern.matches(v));
-        let any_case = |pattern: &Glob, value: Option<&str>| {
-            value.is_some_and(|v| pattern.matches_ignoring_case(v))
-        };
+        let any_case =
+            |pattern: &Glob, value: Option<&str>| value.is_some_and(|v| pattern.matches_ignoring_case(v));
         let tests = [
             self.path.as_ref().map(|p| exact(p, exchange.path)),
             self.user_agent.as_ref().map(|p| exact(p, exchange.user_agent)),
@@ -338,11 +325,7 @@ mod tests {
             host: Some(Glob::new("*.LOCAL")),
             ..IgnoreRule::default()
         };
-        let exchange = Exchange {
-            path: Some("/healthz"),
-            host: Some("App.local"),
-            ..Exchange::default()
-        };
+        let exchange = Exchange { path: Some("/healthz"), host: Some("App.local"), ..Exchange::default() };
         assert!(rule.matches(&exchange));
         assert!(!rule.matches(&Exchange { host: None, ..exchange }));
         assert!(!rule.matches(&Exchange { path: Some("/mcp"), ..exchange }));

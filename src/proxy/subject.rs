@@ -84,10 +84,8 @@ fn of_message<'a>(
     let name = name.decode();
     let known = method::lookup(&name);
     let in_message = message.meta.protocol_version.as_ref().map(|v| v.decode());
-    let has_sign = in_message.is_some()
-        || said.is_some()
-        || session.is_some()
-        || head.headers.contains_key(MCP_METHOD);
+    let has_sign =
+        in_message.is_some() || said.is_some() || session.is_some() || head.headers.contains_key(MCP_METHOD);
     if known.is_none() && !has_sign {
         return Subject::Http;
     }
@@ -122,9 +120,8 @@ fn of_headers<'a>(head: &'a request::Parts, said: Option<&'a str>) -> Subject<'a
         return Subject::Http;
     };
     let known = method::lookup(name);
-    let has_target = known.is_some_and(|k| {
-        matches!(k.target, Target::ToolName | Target::PromptName | Target::ResourceUri)
-    });
+    let has_target = known
+        .is_some_and(|k| matches!(k.target, Target::ToolName | Target::PromptName | Target::ResourceUri));
     let target = if has_target { text(&head.headers, &MCP_NAME).map(unwrap_base64) } else { None };
     Subject::Call(Box::new(Call {
         method: Cow::Borrowed(name),
@@ -196,7 +193,8 @@ mod tests {
     #[test]
     fn a_modern_call() {
         let head = head("POST", &[("mcp-protocol-version", "2026-07-28"), ("mcp-session-id", "s")]);
-        let call = call(&head, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}"#).unwrap();
+        let call =
+            call(&head, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}"#).unwrap();
         assert_eq!((&*call.method, call.target.as_deref()), ("tools/call", Some("add")));
         assert!(call.modern && !call.notification);
         assert_eq!(call.session, None, "there are no sessions any more");
@@ -224,7 +222,11 @@ mod tests {
     fn headers_name_the_call_where_the_body_cannot() {
         let head = head(
             "POST",
-            &[("mcp-method", "tools/call"), ("mcp-name", "=?base64?Y2Fmw6k=?="), ("mcp-protocol-version", "2026-07-28")],
+            &[
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "=?base64?Y2Fmw6k=?="),
+                ("mcp-protocol-version", "2026-07-28"),
+            ],
         );
         match Subject::of(&head, None) {
             Subject::Call(call) => {

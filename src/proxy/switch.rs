@@ -92,7 +92,7 @@ pub async fn connect(
             Response::new(ResponseBody::local(bytes::Bytes::new()))
         }
         Err(error) => {
-            if let Some(exchange) = exchange {
+            if let Some(mut exchange) = exchange {
                 exchange.failed(&error);
             }
             refuse(&connection, &error)
@@ -115,7 +115,7 @@ async fn carry(
         connection.watched.signals.reset_on_close();
         signals.reset_on_close();
     }
-    if let Some(exchange) = exchange {
+    if let Some(mut exchange) = exchange {
         exchange.tunnel_closed(passed, result.is_err());
     }
 }

@@ -90,8 +90,7 @@ impl Upstreams {
         let upstream = match found {
             Some(upstream) => upstream,
             None => {
-                let (tcp, peer) =
-                    dial::dial(&target.host, target.port, limits.connect_timeout).await?;
+                let (tcp, peer) = dial::dial(&target.host, target.port, limits.connect_timeout).await?;
                 let upstream = Arc::new(Upstream::open(target.clone(), tcp, peer, version, limits).await?);
                 self.add(Arc::clone(&upstream));
                 upstream
@@ -179,7 +178,15 @@ impl Upstream {
                 driver: Mutex::new(Some(Box::pin(connection.with_upgrades()))),
             }
         };
-        Ok(Upstream { target, peer, local, signals, protocol, busy: AtomicBool::new(false), used: AtomicBool::new(false) })
+        Ok(Upstream {
+            target,
+            peer,
+            local,
+            signals,
+            protocol,
+            busy: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+        })
     }
 
     /// Moves the connection on: writes what is to be written, reads what has

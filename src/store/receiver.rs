@@ -46,11 +46,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 4 MiB a body, no raw requests, the default [`Capacity`].
     fn default() -> Self {
-        Self {
-            body_bytes: 4 << 20,
-            requests: 0,
-            store: Capacity::default(),
-        }
+        Self { body_bytes: 4 << 20, requests: 0, store: Capacity::default() }
     }
 }
 
@@ -88,11 +84,8 @@ impl Receiver {
     /// # Errors
     /// When the listener has no local address.
     pub fn serve(listener: TcpListener, limits: Limits) -> io::Result<Self> {
-        let intake = Arc::new(Intake {
-            limits,
-            store: SpanStore::new(limits.store),
-            requests: Mutex::default(),
-        });
+        let intake =
+            Arc::new(Intake { limits, store: SpanStore::new(limits.store), requests: Mutex::default() });
         let handler = {
             let intake = Arc::clone(&intake);
             move |request| Arc::clone(&intake).handle(request)
@@ -127,11 +120,7 @@ impl Receiver {
 ///
 /// # Errors
 /// [`Refusal`] says why, and [`Refusal::status`] how HTTP says it.
-pub fn decode(
-    body: &[u8],
-    encoding: &str,
-    limit: usize,
-) -> Result<ExportTraceServiceRequest, Refusal> {
+pub fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<ExportTraceServiceRequest, Refusal> {
     let message = match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => ExportTraceServiceRequest::decode(body)?,
         "gzip" => ExportTraceServiceRequest::decode(inflate(body, limit)?.as_slice())?,
@@ -220,11 +209,7 @@ impl Intake {
         let encoding = text(&headers, &CONTENT_ENCODING);
         let request = decode(body, encoding, self.limits.body_bytes)?;
         if self.limits.requests > 0 {
-            self.keep(Received {
-                headers,
-                body_bytes: body.len(),
-                request: request.clone(),
-            });
+            self.keep(Received { headers, body_bytes: body.len(), request: request.clone() });
         }
         // Last, so that whoever waits for the spans also finds the request they came in.
         Ok(self.store.add(request))
@@ -260,9 +245,7 @@ fn success(rejected: u64) -> Response<Full<Bytes>> {
 }
 
 fn failure(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
-    let message = RpcStatus {
-        message: message.to_owned(),
-    };
+    let message = RpcStatus { message: message.to_owned() };
     response(status, PROTOBUF, message.encode_to_vec())
 }
 
@@ -279,11 +262,7 @@ pub fn fuzz(data: &[u8]) {
         return;
     };
     let encoding = if flag % 2 == 0 { "" } else { "gzip" };
-    let capacity = Capacity {
-        traces: 2,
-        spans: 3,
-        bytes: 1 << 10,
-    };
+    let capacity = Capacity { traces: 2, spans: 3, bytes: 1 << 10 };
     if let Ok(request) = decode(body, encoding, 1 << 16) {
         SpanStore::new(capacity).add(request);
     }

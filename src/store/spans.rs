@@ -33,11 +33,7 @@ pub struct Capacity {
 impl Default for Capacity {
     /// 1,000 traces, 10,000 spans, 16 MiB.
     fn default() -> Self {
-        Self {
-            traces: 1_000,
-            spans: 10_000,
-            bytes: 16 << 20,
-        }
+        Self { traces: 1_000, spans: 10_000, bytes: 16 << 20 }
     }
 }
 
@@ -137,14 +133,8 @@ struct State {
 impl SpanStore {
     /// An empty store.
     pub fn new(capacity: Capacity) -> Self {
-        let shared = Shared {
-            capacity,
-            state: Mutex::default(),
-            changes: watch::Sender::new(()),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { capacity, state: Mutex::default(), changes: watch::Sender::new(()) };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Takes the spans of one export request in and says how many it refused.
@@ -156,11 +146,8 @@ impl SpanStore {
             for batch in batch.scope_spans {
                 let scope = Arc::new(batch.scope.unwrap_or_default());
                 for span in batch.spans {
-                    let stored = StoredSpan {
-                        resource: Arc::clone(&resource),
-                        scope: Arc::clone(&scope),
-                        span,
-                    };
+                    let stored =
+                        StoredSpan { resource: Arc::clone(&resource), scope: Arc::clone(&scope), span };
                     state.insert(stored, &self.shared.capacity);
                 }
             }
@@ -180,9 +167,7 @@ impl SpanStore {
     pub fn traces(&self) -> Vec<Trace> {
         let state = self.state();
         let in_order = state.order.iter();
-        in_order
-            .filter_map(|id| state.traces.get(id).cloned())
-            .collect()
+        in_order.filter_map(|id| state.traces.get(id).cloned()).collect()
     }
 
     /// What happened to the spans so far.
@@ -219,12 +204,7 @@ impl SpanStore {
     ///
     /// # Errors
     /// [`Missing`], with those that did arrive, when `limit` passes first.
-    pub async fn wait_for(
-        &self,
-        id: TraceId,
-        spans: usize,
-        limit: Duration,
-    ) -> Result<Trace, Missing> {
+    pub async fn wait_for(&self, id: TraceId, spans: usize, limit: Duration) -> Result<Trace, Missing> {
         let enough = |store: &Self| store.trace(id).filter(|trace| trace.spans.len() >= spans);
         let found = self.wait_until(limit, enough).await;
         found.ok_or_else(|| Missing {
@@ -256,12 +236,7 @@ impl State {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.order.push_back(id);
-                entry.insert(Trace {
-                    id,
-                    spans: Vec::new(),
-                    last_arrival: Instant::now(),
-                    bytes: 0,
-                })
+                entry.insert(Trace { id, spans: Vec::new(), last_arrival: Instant::now(), bytes: 0 })
             }
         };
         trace.spans.push(Arc::new(span));

@@ -30,7 +30,8 @@ pub struct Entry<'a> {
 /// A span whose parent is not among `entries` stands at the top and names that parent.
 pub fn render(entries: &[Entry<'_>]) -> Vec<String> {
     let rows: Vec<Row> = in_order(entries).into_iter().map(|place| place.row(entries)).collect();
-    let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0);
+    let width =
+        |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0);
     let names = width(|row| &row.name);
     let services = width(|row| &row.service);
     let times = width(|row| &row.time);
@@ -125,7 +126,8 @@ impl Forest {
 
     fn roots(&self, entries: &[Entry<'_>]) -> Vec<(usize, Option<String>)> {
         let roots = self.by_start.iter().filter(|entry| self.parents[**entry].is_none());
-        let note = |parent: &[u8]| (!parent.is_empty()).then(|| format!("parent {} is not here", hex(parent)));
+        let note =
+            |parent: &[u8]| (!parent.is_empty()).then(|| format!("parent {} is not here", hex(parent)));
         roots.map(|&entry| (entry, note(&entries[entry].span.parent_span_id))).collect()
     }
 
@@ -189,8 +191,12 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Text as a terminal may have it: no control characters, nothing that turns the direction of writing, not too long.
 fn plain(text: &str) -> String {
-    let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut shown: String = text.chars().take(MAX_CHARS).map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown: String =
+        text.chars().take(MAX_CHARS).map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(MAX_CHARS).is_some() {
         shown.push('…');
     }
@@ -228,7 +234,13 @@ mod tests {
         failed.status = Some(Status { code: 2, message: "no such city".to_owned() });
         let value = Some(AnyValue { value: Some(Value::StringValue("tool_error".to_owned())) });
         failed.attributes.push(KeyValue { key: "error.type".to_owned(), value, ..KeyValue::default() });
-        let spans = [failed, span(3, 2, 20, "late"), span(2, 1, 10, "first"), span(1, 0, 0, "root"), span(6, 1, 5, "early")];
+        let spans = [
+            failed,
+            span(3, 2, 20, "late"),
+            span(2, 1, 10, "first"),
+            span(1, 0, 0, "root"),
+            span(6, 1, 5, "early"),
+        ];
         let expected = "\
 trace abababababababababababababababab  5 spans  31.500 ms
 root                 SERVER    agent  1.500 ms  unset
@@ -249,7 +261,8 @@ root                 SERVER    agent  1.500 ms  unset
             (&[(0, 0), (0, 0)], "unset"),
         ];
         for (shape, note) in shapes {
-            let spans: Vec<_> = shape.iter().map(|(id, parent)| span(*id, *parent, u64::from(*id), "x")).collect();
+            let spans: Vec<_> =
+                shape.iter().map(|(id, parent)| span(*id, *parent, u64::from(*id), "x")).collect();
             let lines = lines(&spans);
             assert_eq!(lines.len(), spans.len() + 1, "{shape:?}");
             assert!(lines.join("\n").contains(note), "{shape:?}: {lines:?}");

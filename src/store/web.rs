@@ -8,9 +8,7 @@ use http::{
     header::{CONTENT_TYPE, HOST},
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    body::Incoming, client::conn::http1::handshake, server::conn::http1, service::service_fn,
-};
+use hyper::{body::Incoming, client::conn::http1::handshake, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -100,9 +98,7 @@ impl BodyError {
 
 /// Reads a whole body of at most `limit` bytes.
 pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
-    time::timeout(BODY_TIMEOUT, collect(body, limit))
-        .await
-        .unwrap_or(Err(BodyError::TimedOut))
+    time::timeout(BODY_TIMEOUT, collect(body, limit)).await.unwrap_or(Err(BodyError::TimedOut))
 }
 
 async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
@@ -163,9 +159,7 @@ pub(crate) async fn send(
     address: SocketAddr,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Bytes>, SendError> {
-    time::timeout(ANSWER_TIMEOUT, exchange(address, request))
-        .await
-        .unwrap_or(Err(SendError::TimedOut))
+    time::timeout(ANSWER_TIMEOUT, exchange(address, request)).await.unwrap_or(Err(SendError::TimedOut))
 }
 
 async fn exchange(
@@ -269,10 +263,7 @@ mod tests {
                 "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
             );
             let answer = talk(&server, &head, &vec![b'x'; length]).await;
-            assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{answer}"
-            );
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         }
     }
 
@@ -314,17 +305,12 @@ mod tests {
             idle.push(TcpStream::connect(server.address()).await.unwrap());
         }
         let mut late = TcpStream::connect(server.address()).await.unwrap();
-        late.write_all(
-            b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-        )
-        .await
-        .unwrap();
+        late.write_all(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = [0; 12];
         let early = time::timeout(Duration::from_millis(50), late.read_exact(&mut answer)).await;
-        assert!(
-            early.is_err(),
-            "it was served although every slot was taken"
-        );
+        assert!(early.is_err(), "it was served although every slot was taken");
         drop(idle);
         late.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");

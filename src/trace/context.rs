@@ -230,10 +230,8 @@ mod tests {
         let out = Outgoing::passed_on(&parent, &Decision { sampled: false, ot: Ot::Keep });
         assert_eq!(out.parent, parent.parent);
         assert_eq!(out.tracestate, "x=1,mt=1111111111111111");
-        let out = Outgoing::passed_on(
-            &context(A, "x=1,ot=th:8"),
-            &Decision { sampled: false, ot: Ot::Remove },
-        );
+        let out =
+            Outgoing::passed_on(&context(A, "x=1,ot=th:8"), &Decision { sampled: false, ot: Ot::Remove });
         assert_eq!(out.tracestate, "x=1");
         assert_eq!(out.parent.flags.to_u8(), Traceparent::RANDOM.to_u8());
     }

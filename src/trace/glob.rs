@@ -137,9 +137,7 @@ mod tests {
     fn reference(pattern: &[char], text: &[char]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,
-            (Some(('*', p)), rest) => {
-                reference(p, text) || rest.is_some_and(|(_, t)| reference(pattern, t))
-            }
+            (Some(('*', p)), rest) => reference(p, text) || rest.is_some_and(|(_, t)| reference(pattern, t)),
             (Some((p, ps)), Some((t, ts))) if *p == '?' || p == t => reference(ps, ts),
             _ => false,
         }
@@ -151,10 +149,7 @@ mod tests {
             let mut all = vec![String::new()];
             let mut last = all.clone();
             for _ in 0..longest {
-                last = last
-                    .iter()
-                    .flat_map(|s| alphabet.iter().map(move |c| format!("{s}{c}")))
-                    .collect();
+                last = last.iter().flat_map(|s| alphabet.iter().map(move |c| format!("{s}{c}"))).collect();
                 all.extend(last.iter().cloned());
             }
             all
@@ -163,11 +158,7 @@ mod tests {
             for text in strings(&['a', 'b'], 5) {
                 let p: Vec<char> = pattern.chars().collect();
                 let t: Vec<char> = text.chars().collect();
-                assert_eq!(
-                    Glob::new(&pattern).matches(&text),
-                    reference(&p, &t),
-                    "{pattern:?} on {text:?}"
-                );
+                assert_eq!(Glob::new(&pattern).matches(&text), reference(&p, &t), "{pattern:?} on {text:?}");
             }
         }
     }

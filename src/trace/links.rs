@@ -227,10 +227,7 @@ pub fn parent_of_call(claim: Claim, spans: &ServerSpans) -> Parent {
     }
 }
 
-fn without_parent(
-    link: Option<crate::w3c::traceparent::Traceparent>,
-    spans: &ServerSpans,
-) -> Parent {
+fn without_parent(link: Option<crate::w3c::traceparent::Traceparent>, spans: &ServerSpans) -> Parent {
     let candidates = spans.in_flight();
     let method = if candidates == 0 { Method::Background } else { Method::Ambiguous };
     Parent {
@@ -268,10 +265,9 @@ mod tests {
     fn a_context_of_ours_is_the_parent() {
         let spans = ServerSpans::new(64);
         spans.begin(id(OURS), None);
-        for (carrier, method) in [
-            (Carrier::Meta, Method::PropagatedMeta),
-            (Carrier::Header, Method::PropagatedHeader),
-        ] {
+        for (carrier, method) in
+            [(Carrier::Meta, Method::PropagatedMeta), (Carrier::Header, Method::PropagatedHeader)]
+        {
             let parent = parent_of_call(claim(OURS, "", carrier), &spans);
             assert_eq!(parent.context.unwrap().parent.span_id, id(OURS));
             assert_eq!(parent.server_span, Some(id(OURS)));

@@ -12,7 +12,6 @@ use super::context::TraceContext;
 use super::sampler_config::{Root, SamplerConfig};
 use crate::w3c::ot::{OtelState, RANGE};
 
-
 /// Decides which traces are recorded. Pure: the same input, the same answer.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -137,10 +136,7 @@ mod tests {
         assert_eq!(threshold_of(1.0), 0);
         assert_eq!(threshold_of(0.25), 0xc0_0000_0000_0000);
         assert_eq!(threshold_of(0.0), RANGE);
-        let one_percent = sampler(Root::Ratio(0.01), true).decide(
-            None,
-            TraceId::from_bytes([0xff; 16]),
-        );
+        let one_percent = sampler(Root::Ratio(0.01), true).decide(None, TraceId::from_bytes([0xff; 16]));
         match one_percent.ot {
             Ot::Set(text) => assert!(text.starts_with("th:fd70a3d70a3d7"), "{text}"),
             other => panic!("{other:?}"),
@@ -187,8 +183,7 @@ mod tests {
     #[test]
     fn without_parent_based_the_share_decides_and_rv_wins_over_the_id() {
         let context = parent(LOST, "ot=rv:ffffffffffffff;k:v");
-        let decision =
-            sampler(Root::Ratio(0.5), false).decide(Some(&context), context.parent.trace_id);
+        let decision = sampler(Root::Ratio(0.5), false).decide(Some(&context), context.parent.trace_id);
         assert!(decision.sampled);
         match decision.ot {
             Ot::Set(text) => {

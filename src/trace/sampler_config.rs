@@ -63,10 +63,7 @@ mod tests {
     #[test]
     fn samplers_read_as_sentences() {
         let ratio = SamplerConfig { root: Root::Ratio(0.07), parent_based: false };
-        assert_eq!(
-            ratio.describe(),
-            "7 % of traces, chosen by trace id, whatever the parent decided"
-        );
+        assert_eq!(ratio.describe(), "7 % of traces, chosen by trace id, whatever the parent decided");
         assert_eq!(
             SamplerConfig::default().describe(),
             "every trace without a parent; with one, as the parent decided"

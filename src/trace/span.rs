@@ -261,7 +261,8 @@ impl Span {
             self.link_attributes.push(Attribute { key: Text::Static(key), value });
         }
         let dropped_attributes = as_u32(attributes.len() - count);
-        let link = StoredLink { trace_id, span_id, flags, remote, first, count: as_u32(count), dropped_attributes };
+        let link =
+            StoredLink { trace_id, span_id, flags, remote, first, count: as_u32(count), dropped_attributes };
         self.links.push(link);
     }
 
@@ -349,7 +350,8 @@ impl<'a> Link<'a> {
     pub fn attributes(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
         let span = self.span;
         let first = self.stored.first as usize;
-        let attributes = span.link_attributes.get(first..first + self.stored.count as usize).unwrap_or_default();
+        let attributes =
+            span.link_attributes.get(first..first + self.stored.count as usize).unwrap_or_default();
         attributes.iter().map(|attribute| span.read(attribute))
     }
 }

@@ -104,12 +104,7 @@ pub fn extract_multi(
         Some(text) => Some(read_span_id(text)?).filter(|_| trace_id.is_some()),
         None => None,
     };
-    let context = B3Context {
-        trace_id,
-        span_id,
-        sampled,
-        debug,
-    };
+    let context = B3Context { trace_id, span_id, sampled, debug };
     (context != B3Context::default()).then_some(context)
 }
 
@@ -134,14 +129,8 @@ impl B3Context {
     pub fn encode_multi(&self) -> MultiHeaders {
         MultiHeaders {
             trace_id: self.trace_id.map(trace_digits),
-            span_id: self
-                .span_id
-                .filter(|_| self.trace_id.is_some())
-                .map(span_digits),
-            sampled: self
-                .decision()
-                .filter(|_| !self.debug)
-                .map(|decision| [decision]),
+            span_id: self.span_id.filter(|_| self.trace_id.is_some()).map(span_digits),
+            sampled: self.decision().filter(|_| !self.debug).map(|decision| [decision]),
             flags: self.debug.then_some([b'1']),
         }
     }
@@ -164,34 +153,20 @@ fn read_decision(text: &[u8]) -> Option<B3Context> {
         b"d" => (true, true),
         _ => return None,
     };
-    Some(B3Context {
-        sampled: Some(sampled),
-        debug,
-        ..B3Context::default()
-    })
+    Some(B3Context { sampled: Some(sampled), debug, ..B3Context::default() })
 }
 
 fn read_trace_id(text: &[u8]) -> Option<TraceId> {
-    let number = if text.len() == 16 {
-        read_hex(text)?.into()
-    } else {
-        read_hex_128(text)?
-    };
+    let number = if text.len() == 16 { read_hex(text)?.into() } else { read_hex_128(text)? };
     (number != 0).then_some(TraceId::from(number))
 }
 
 fn read_span_id(text: &[u8]) -> Option<SpanId> {
-    read_id(text)
-        .filter(|number| *number != 0)
-        .map(SpanId::from)
+    read_id(text).filter(|number| *number != 0).map(SpanId::from)
 }
 
 fn read_id(text: &[u8]) -> Option<u64> {
-    if text.len() == 16 {
-        read_hex(text)
-    } else {
-        None
-    }
+    if text.len() == 16 { read_hex(text) } else { None }
 }
 
 fn trace_digits(trace_id: TraceId) -> [u8; 32] {
@@ -216,20 +191,11 @@ mod tests {
 
     fn context(trace_id: u128, sampled: Option<bool>, debug: bool) -> B3Context {
         let (trace_id, span_id) = (Some(trace_id.into()), Some(SPAN.into()));
-        B3Context {
-            trace_id,
-            span_id,
-            sampled,
-            debug,
-        }
+        B3Context { trace_id, span_id, sampled, debug }
     }
 
     fn decision(sampled: Option<bool>, debug: bool) -> B3Context {
-        B3Context {
-            sampled,
-            debug,
-            ..B3Context::default()
-        }
+        B3Context { sampled, debug, ..B3Context::default() }
     }
 
     /// Puts the ids in place of their names; the tables are easier to read without them.
@@ -254,10 +220,7 @@ mod tests {
             ("TRACE-SPAN-1-PARENT", context(TRACE, Some(true), false)),
             ("TRACE-SPAN-PARENT", context(TRACE, None, false)),
             ("SHORT-SPAN-1", context(SHORT_TRACE, Some(true), false)),
-            (
-                "0000000000000000SHORT-SPAN-1",
-                context(SHORT_TRACE, Some(true), false),
-            ),
+            ("0000000000000000SHORT-SPAN-1", context(SHORT_TRACE, Some(true), false)),
         ] {
             assert_eq!(extract_single(&expand(text)), Some(wanted), "{text}");
         }
@@ -298,26 +261,17 @@ mod tests {
 
     #[test]
     fn reads_the_set_of_headers() {
-        let no_parent = B3Context {
-            span_id: None,
-            ..context(TRACE, None, false)
-        };
+        let no_parent = B3Context { span_id: None, ..context(TRACE, None, false) };
         // The headers are separated by commas, and `?` is one that is missing.
         for (headers, wanted) in [
             ("TRACE,SPAN,?,?", Some(context(TRACE, None, false))),
             ("TRACE,SPAN,1,?", Some(context(TRACE, Some(true), false))),
             ("TRACE,SPAN,0,?", Some(context(TRACE, Some(false), false))),
             ("TRACE,SPAN,true,0", Some(context(TRACE, Some(true), false))),
-            (
-                "TRACE,SPAN,false,",
-                Some(context(TRACE, Some(false), false)),
-            ),
+            ("TRACE,SPAN,false,", Some(context(TRACE, Some(false), false))),
             ("TRACE,SPAN,yes,2", Some(context(TRACE, None, false))),
             ("TRACE,SPAN,0,1", Some(context(TRACE, Some(true), true))),
-            (
-                "SHORT,SPAN,1,?",
-                Some(context(SHORT_TRACE, Some(true), false)),
-            ),
+            ("SHORT,SPAN,1,?", Some(context(SHORT_TRACE, Some(true), false))),
             ("TRACE,?,?,?", Some(no_parent)),
             ("?,SPAN,0,?", Some(decision(Some(false), false))),
             ("?,?,0,?", Some(decision(Some(false), false))),
@@ -332,41 +286,23 @@ mod tests {
             ("TRACE,05E3AC9A4F6E3B90,1,?", None),
         ] {
             let text = expand(headers);
-            let mut parts = text
-                .split(|byte| *byte == b',')
-                .map(|part| (part != b"?").then_some(part));
+            let mut parts = text.split(|byte| *byte == b',').map(|part| (part != b"?").then_some(part));
             let mut next = || parts.next().flatten();
-            assert_eq!(
-                extract_multi(next(), next(), next(), next()),
-                wanted,
-                "{headers}"
-            );
+            assert_eq!(extract_multi(next(), next(), next(), next()), wanted, "{headers}");
         }
     }
 
     #[test]
     fn writes_the_single_header() {
-        let no_span = B3Context {
-            span_id: None,
-            ..context(TRACE, None, false)
-        };
+        let no_span = B3Context { span_id: None, ..context(TRACE, None, false) };
         for (given, wanted) in [
             (context(TRACE, None, false), "TRACE-SPAN"),
             (context(TRACE, Some(false), false), "TRACE-SPAN-0"),
             (context(TRACE, Some(true), false), "TRACE-SPAN-1"),
             (context(TRACE, None, true), "TRACE-SPAN-d"),
-            (
-                context(1, None, false),
-                "00000000000000000000000000000001-SPAN",
-            ),
+            (context(1, None, false), "00000000000000000000000000000001-SPAN"),
             (decision(Some(false), false), "0"),
-            (
-                B3Context {
-                    sampled: Some(true),
-                    ..no_span
-                },
-                "1",
-            ),
+            (B3Context { sampled: Some(true), ..no_span }, "1"),
             (no_span, ""),
         ] {
             let mut out = Vec::new();

@@ -75,10 +75,7 @@ impl Baggage {
     /// OpenTelemetry SDKs.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Cow<'_, str>> {
-        self.members()
-            .filter(|member| member.key == key)
-            .last()
-            .map(|member| member.decoded())
+        self.members().filter(|member| member.key == key).last().map(|member| member.decoded())
     }
 
     /// Sets a member to a plain text, which is percent-encoded as needed.
@@ -141,10 +138,7 @@ impl<'a> Member<'a> {
 
     /// The properties in order: a name, and a percent-encoded value if it has one.
     pub fn properties(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        self.properties
-            .into_iter()
-            .flat_map(|list| list.split(';'))
-            .map(split_property)
+        self.properties.into_iter().flat_map(|list| list.split(';')).map(split_property)
     }
 
     /// Reads one member that has no whitespace around it.
@@ -152,9 +146,7 @@ impl<'a> Member<'a> {
         let member = Self::split(std::str::from_utf8(text).ok()?)?;
         let valid = is_token(member.key)
             && is_value(member.value)
-            && member
-                .properties()
-                .all(|(key, value)| is_token(key) && value.is_none_or(is_value));
+            && member.properties().all(|(key, value)| is_token(key) && value.is_none_or(is_value));
         valid.then_some(member)
     }
 
@@ -165,12 +157,7 @@ impl<'a> Member<'a> {
             None => (text, None),
         };
         let (key, value) = head.split_once('=')?;
-        Some(Self {
-            key: trim(key),
-            value: trim(value),
-            text,
-            properties,
-        })
+        Some(Self { key: trim(key), value: trim(value), text, properties })
     }
 }
 
@@ -188,9 +175,7 @@ fn trim(text: &str) -> &str {
 /// Whether the text is a token of RFC 9110, section 5.6.2.
 fn is_token(text: &str) -> bool {
     !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 fn is_value(text: &str) -> bool {
@@ -260,16 +245,9 @@ mod tests {
             "a\t=\u{b}b",
         ] {
             assert_eq!(text(&[bad]), None, "{bad:?}");
-            assert_eq!(
-                text(&[&format!("x=1,{bad},y=2")]).as_deref(),
-                Some("x=1,y=2"),
-                "{bad:?}"
-            );
+            assert_eq!(text(&[&format!("x=1,{bad},y=2")]).as_deref(), Some("x=1,y=2"), "{bad:?}");
         }
-        assert_eq!(
-            Baggage::parse([&b"a=\xff,b=1"[..]]).unwrap().as_str(),
-            "b=1"
-        );
+        assert_eq!(Baggage::parse([&b"a=\xff,b=1"[..]]).unwrap().as_str(), "b=1");
     }
 
     #[test]
@@ -278,14 +256,8 @@ mod tests {
         let baggage = parse(&[ows]).unwrap();
         let members = baggage.members().collect::<Vec<_>>();
         assert_eq!(members.len(), 2);
-        assert_eq!(
-            (members[0].key, members[0].value),
-            ("SomeKey", "Some%20Value=x")
-        );
-        assert_eq!(
-            members[0].properties().collect::<Vec<_>>(),
-            [("Flag", None), ("Prop", Some("Val=1"))]
-        );
+        assert_eq!((members[0].key, members[0].value), ("SomeKey", "Some%20Value=x"));
+        assert_eq!(members[0].properties().collect::<Vec<_>>(), [("Flag", None), ("Prop", Some("Val=1"))]);
         assert_eq!((members[1].key, members[1].value), ("Other", "2"));
         assert_eq!(members[1].properties().count(), 0);
     }
@@ -305,12 +277,7 @@ mod tests {
             ("a=1", "b", "x y", "a=1,b=x%20y"),
             ("a = 1;p,b=2", "a", "", "a=,b=2"),
             ("a=1,b=2,a=3,c=4", "a", "x", "a=x,b=2,c=4"),
-            (
-                "a=1",
-                "A",
-                "100%, \u{e9};\"\\\n",
-                "a=1,A=100%25%2C%20%C3%A9%3B%22%5C%0A",
-            ),
+            ("a=1", "A", "100%, \u{e9};\"\\\n", "a=1,A=100%25%2C%20%C3%A9%3B%22%5C%0A"),
         ] {
             let mut baggage = parse(&[given]).unwrap_or_default();
             assert!(baggage.set(key, value), "{given}");
@@ -337,12 +304,7 @@ mod tests {
 
     #[test]
     fn keeps_64_members() {
-        let list = |count: usize| {
-            (0..count)
-                .map(|index| format!("k{index}=v"))
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let list = |count: usize| (0..count).map(|index| format!("k{index}=v")).collect::<Vec<_>>().join(",");
         assert_eq!(text(&[&list(65)]), Some(list(64)));
         assert_eq!(text(&[&list(64), "more=1"]), Some(list(64)));
         let mut full = parse(&[&list(64)]).unwrap();
@@ -354,8 +316,7 @@ mod tests {
 
     #[test]
     fn keeps_8192_bytes_of_whole_members() {
-        let member =
-            |key: &str, bytes: usize| format!("{key}={}", "v".repeat(bytes - key.len() - 1));
+        let member = |key: &str, bytes: usize| format!("{key}={}", "v".repeat(bytes - key.len() - 1));
         let most = format!("{},{}", member("a", 4096), member("b", 4095));
         assert_eq!(most.len(), MAX_BYTES);
         assert_eq!(text(&[&most]).as_ref(), Some(&most));

@@ -89,10 +89,7 @@ fn check_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) {
     assert_eq!(Tracestate::parse([text.as_bytes()]).as_ref(), Some(&parsed));
     assert!((1..=tracestate::MAX_MEMBERS).contains(&parsed.members().count()));
     assert_eq!(
-        parsed
-            .members()
-            .map(|(key, value)| key.len() + value.len() + 2)
-            .sum::<usize>(),
+        parsed.members().map(|(key, value)| key.len() + value.len() + 2).sum::<usize>(),
         text.len() + 1
     );
     for (key, value) in parsed.members() {
@@ -112,21 +109,14 @@ fn check_composed(own: &[(&str, &str)], rest: Option<&Tracestate>) {
     let written = &out["before".len()..];
     assert!(written.len() <= tracestate::MAX_BYTES);
     let parsed = Tracestate::parse([written]);
-    assert_eq!(
-        parsed.as_ref().map_or("", Tracestate::as_str).as_bytes(),
-        written
-    );
+    assert_eq!(parsed.as_ref().map_or("", Tracestate::as_str).as_bytes(), written);
 
     for (erased, _) in own.iter().filter(|(_, value)| value.is_empty()) {
         assert_eq!(parsed.as_ref().and_then(|list| list.get(erased)), None);
     }
     // What was written is a subsequence of what was given, own members first.
     let received = rest.into_iter().flat_map(Tracestate::members);
-    let mut given = own
-        .iter()
-        .copied()
-        .chain(received)
-        .filter(|(_, value)| !value.is_empty());
+    let mut given = own.iter().copied().chain(received).filter(|(_, value)| !value.is_empty());
     for member in parsed.iter().flat_map(Tracestate::members) {
         assert!(given.any(|candidate| candidate == member));
     }
@@ -139,10 +129,7 @@ fn check_baggage<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone) {
     };
     assert!(parsed.as_str().len() <= baggage::MAX_BYTES.min(given));
     assert!((1..=baggage::MAX_MEMBERS).contains(&parsed.members().count()));
-    assert_eq!(
-        Baggage::parse([parsed.as_str().as_bytes()]).as_ref(),
-        Some(&parsed)
-    );
+    assert_eq!(Baggage::parse([parsed.as_str().as_bytes()]).as_ref(), Some(&parsed));
     for member in parsed.members() {
         assert!(parsed.get(member.key).is_some());
         assert!(member.decoded().len() <= 3 * member.value.len());
@@ -150,17 +137,11 @@ fn check_baggage<'a>(lines: impl Iterator<Item = &'a [u8]> + Clone) {
     }
 
     let before = parsed.clone();
-    let value = before
-        .members()
-        .map(|member| member.decoded())
-        .collect::<String>();
+    let value = before.members().map(|member| member.decoded()).collect::<String>();
     let key = before.members().last().map_or("k", |member| member.key);
     if parsed.set(key, &value) {
         assert_eq!(parsed.get(key).as_deref(), Some(value.as_str()));
-        assert_eq!(
-            Baggage::parse([parsed.as_str().as_bytes()]).as_ref(),
-            Some(&parsed)
-        );
+        assert_eq!(Baggage::parse([parsed.as_str().as_bytes()]).as_ref(), Some(&parsed));
     } else {
         assert_eq!(parsed, before);
     }
@@ -240,9 +221,7 @@ mod tests {
             let mut list = Vec::new();
             for index in 0..random.below(70) {
                 let length = [3, 20, 120, 130, 250][random.below(5)] + random.below(8);
-                list.extend_from_slice(
-                    format!("k{}={},", index % 60, "v".repeat(length)).as_bytes(),
-                );
+                list.extend_from_slice(format!("k{}={},", index % 60, "v".repeat(length)).as_bytes());
             }
             fuzz_w3c(&list);
         }

@@ -83,13 +83,7 @@ mod tests {
 
     #[test]
     fn trims_only_spaces_and_tabs() {
-        for (given, wanted) in [
-            ("", ""),
-            (" \t ", ""),
-            (" a\t", "a"),
-            ("a b", "a b"),
-            ("\na\r", "\na\r"),
-        ] {
+        for (given, wanted) in [("", ""), (" \t ", ""), (" a\t", "a"), ("a b", "a b"), ("\na\r", "\na\r")] {
             assert_eq!(trim_ows(given.as_bytes()), wanted.as_bytes(), "{given:?}");
         }
     }
@@ -101,10 +95,7 @@ mod tests {
         for bad in ["", "+1", "0x1", "F", "g", "1 ", "00000000000000001"] {
             assert_eq!(read_hex(bad.as_bytes()), None, "{bad:?}");
         }
-        assert_eq!(
-            read_hex_128(b"000000000000000100000000000000ff"),
-            Some((1 << 64) | 255)
-        );
+        assert_eq!(read_hex_128(b"000000000000000100000000000000ff"), Some((1 << 64) | 255));
         assert_eq!(read_hex_128(b"00000000000000010000000000000ff"), None);
         assert_eq!(read_hex_128(b"000000000000000100000000000000ff0"), None);
         assert_eq!(read_hex_128(b"12"), None);

@@ -51,10 +51,7 @@ impl OtelState {
         let mut other = String::new();
         for (index, part) in value.split(';').enumerate() {
             let (key, text) = part.split_once(':')?;
-            if !valid_key(key)
-                || !valid_value(text)
-                || keys(value).take(index).any(|before| before == key)
-            {
+            if !valid_key(key) || !valid_value(text) || keys(value).take(index).any(|before| before == key) {
                 return None;
             }
             match key {
@@ -91,10 +88,7 @@ impl OtelState {
     /// threshold is honest, a cut list is not.
     pub fn encode_into(&self, out: &mut String) {
         let mut buffer = [0; DIGITS];
-        let threshold = self
-            .threshold
-            .and_then(|number| digits(number, &mut buffer))
-            .map(trim_zeros);
+        let threshold = self.threshold.and_then(|number| digits(number, &mut buffer)).map(trim_zeros);
         let mut buffer = [0; DIGITS];
         let random = self.random.and_then(|number| digits(number, &mut buffer));
 
@@ -103,11 +97,7 @@ impl OtelState {
         let threshold = threshold.filter(|text| fits("th", text, &mut room));
 
         let start = out.len();
-        for (key, text) in [
-            ("th:", threshold),
-            ("rv:", random),
-            ("", Some(&*self.other)),
-        ] {
+        for (key, text) in [("th:", threshold), ("rv:", random), ("", Some(&*self.other))] {
             let Some(text) = text.filter(|text| !text.is_empty()) else {
                 continue;
             };
@@ -121,31 +111,23 @@ impl OtelState {
 }
 
 fn keys(value: &str) -> impl Iterator<Item = &str> {
-    value
-        .split(';')
-        .filter_map(|part| Some(part.split_once(':')?.0))
+    value.split(';').filter_map(|part| Some(part.split_once(':')?.0))
 }
 
 fn valid_key(key: &str) -> bool {
     key.starts_with(|first: char| first.is_ascii_lowercase())
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 fn valid_value(value: &str) -> bool {
-    value
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// Reads a threshold, whose missing digits on the right are zeros. Unlike `rv` it may be in upper
 /// case.
 fn read_threshold(text: &str) -> Option<u64> {
     let mut padded = [b'0'; DIGITS];
-    padded
-        .get_mut(..text.len())?
-        .copy_from_slice(text.as_bytes());
+    padded.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
     padded.make_ascii_lowercase();
     read_hex(&padded).filter(|_| !text.is_empty())
 }
@@ -199,12 +181,7 @@ mod tests {
             ("th:fd70a4", Some(0xfd_70a4_0000_0000), None, ""),
             ("th:ffffffffffffff", Some(RANGE - 1), None, ""),
             ("rv:6e6d1a75832a2f", None, Some(0x6e_6d1a_7583_2a2f), ""),
-            (
-                "rv:00000000000000;th:8",
-                Some(0x80_0000_0000_0000),
-                Some(0),
-                "",
-            ),
+            ("rv:00000000000000;th:8", Some(0x80_0000_0000_0000), Some(0), ""),
             ("p:8;r:62", None, None, "p:8;r:62"),
             (
                 "x1:A.b_c-;th:8;y:;rv:6e6d1a75832a2f;z:1",
@@ -213,11 +190,7 @@ mod tests {
                 "x1:A.b_c-;y:;z:1",
             ),
         ] {
-            assert_eq!(
-                parsed(value),
-                Some((threshold, random, other.into())),
-                "{value}"
-            );
+            assert_eq!(parsed(value), Some((threshold, random, other.into())), "{value}");
         }
     }
 
@@ -233,11 +206,7 @@ mod tests {
             "rv:6e6d1a75832a2f0",
             "rv:6E6D1A75832A2F",
         ] {
-            assert_eq!(
-                parsed(&format!("a:1;{bad}")),
-                Some((None, None, "a:1".into())),
-                "{bad}"
-            );
+            assert_eq!(parsed(&format!("a:1;{bad}")), Some((None, None, "a:1".into())), "{bad}");
         }
     }
 
@@ -274,28 +243,17 @@ mod tests {
             ("th:C000", "th:c"),
             ("th:fd70a40", "th:fd70a4"),
             ("th:0000000000000f", "th:0000000000000f"),
-            (
-                "p:8;rv:6e6d1a75832a2f;r:62;th:80",
-                "th:8;rv:6e6d1a75832a2f;p:8;r:62",
-            ),
+            ("p:8;rv:6e6d1a75832a2f;r:62;th:80", "th:8;rv:6e6d1a75832a2f;p:8;r:62"),
             ("th:z", ""),
         ] {
             let state = OtelState::parse(given).unwrap();
             assert_eq!(state.encode(), wanted, "{given}");
         }
         assert_eq!(OtelState::default().encode(), "");
-        let beyond = OtelState {
-            threshold: Some(RANGE),
-            random: Some(u64::MAX),
-            ..OtelState::default()
-        };
+        let beyond = OtelState { threshold: Some(RANGE), random: Some(u64::MAX), ..OtelState::default() };
         assert_eq!(beyond.encode(), "");
         let mut out = String::from("ot=");
-        OtelState {
-            threshold: Some(0),
-            ..beyond
-        }
-        .encode_into(&mut out);
+        OtelState { threshold: Some(0), ..beyond }.encode_into(&mut out);
         assert_eq!(out, "ot=th:0");
     }
 
@@ -326,22 +284,9 @@ mod tests {
     #[test]
     fn randomness_is_rv_or_the_low_bits_of_the_trace_id() {
         let trace_id = TraceId::from(0x1234_5678_9012_3456_7890_1234_5678_9012);
-        assert_eq!(
-            OtelState::default().randomness(trace_id),
-            0x90_1234_5678_9012
-        );
-        let explicit = OtelState {
-            random: Some(7),
-            ..OtelState::default()
-        };
+        assert_eq!(OtelState::default().randomness(trace_id), 0x90_1234_5678_9012);
+        let explicit = OtelState { random: Some(7), ..OtelState::default() };
         assert_eq!(explicit.randomness(trace_id), 7);
-        assert!(
-            OtelState {
-                random: Some(u64::MAX),
-                ..explicit
-            }
-            .randomness(trace_id)
-                < RANGE
-        );
+        assert!(OtelState { random: Some(u64::MAX), ..explicit }.randomness(trace_id) < RANGE);
     }
 }

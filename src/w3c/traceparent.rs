@@ -56,11 +56,7 @@ impl Traceparent {
         if trace_id == TraceId::INVALID || span_id == SpanId::INVALID {
             return None;
         }
-        Some(Self {
-            trace_id,
-            span_id,
-            flags: TraceFlags::new(flags),
-        })
+        Some(Self { trace_id, span_id, flags: TraceFlags::new(flags) })
     }
 
     /// Writes the value in version `00`, which is what the specification asks for whatever version
@@ -69,18 +65,9 @@ impl Traceparent {
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut out = [b'-'; LENGTH];
         out[..2].copy_from_slice(b"00");
-        write_hex(
-            u128::from_be_bytes(self.trace_id.to_bytes()),
-            &mut out[3..35],
-        );
-        write_hex(
-            u64::from_be_bytes(self.span_id.to_bytes()).into(),
-            &mut out[36..52],
-        );
-        write_hex(
-            (self.flags.to_u8() & Self::KNOWN_FLAGS).into(),
-            &mut out[53..],
-        );
+        write_hex(u128::from_be_bytes(self.trace_id.to_bytes()), &mut out[3..35]);
+        write_hex(u64::from_be_bytes(self.span_id.to_bytes()).into(), &mut out[36..52]);
+        write_hex((self.flags.to_u8() & Self::KNOWN_FLAGS).into(), &mut out[53..]);
         out
     }
 
@@ -119,24 +106,12 @@ mod tests {
             ("00-12345678901234567890123456789012-1234567890123456-ff", 3),
             ("01-12345678901234567890123456789012-1234567890123456-01", 1),
             ("cc-12345678901234567890123456789012-1234567890123456-01", 1),
-            (
-                "cc-12345678901234567890123456789012-1234567890123456-01-",
-                1,
-            ),
-            (
-                "cc-12345678901234567890123456789012-1234567890123456-01-what-the-future-will-be-like",
-                1,
-            ),
-            (
-                "fe-12345678901234567890123456789012-1234567890123456-02-\u{e9}",
-                2,
-            ),
+            ("cc-12345678901234567890123456789012-1234567890123456-01-", 1),
+            ("cc-12345678901234567890123456789012-1234567890123456-01-what-the-future-will-be-like", 1),
+            ("fe-12345678901234567890123456789012-1234567890123456-02-\u{e9}", 2),
         ] {
-            let wanted = Traceparent {
-                trace_id: TRACE.into(),
-                span_id: SPAN.into(),
-                flags: TraceFlags::new(flags),
-            };
+            let wanted =
+                Traceparent { trace_id: TRACE.into(), span_id: SPAN.into(), flags: TraceFlags::new(flags) };
             assert_eq!(parse(text), Some(wanted), "{text}");
             assert_eq!(wanted.is_sampled(), flags & 1 != 0);
             assert_eq!(wanted.is_random(), flags & 2 != 0);
@@ -202,10 +177,7 @@ mod tests {
                 text[at] = byte;
                 if let Some(parsed) = Traceparent::parse(&text) {
                     assert_eq!(Traceparent::parse(&parsed.encode()), Some(parsed));
-                    assert!(
-                        byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-'),
-                        "{at} {byte}"
-                    );
+                    assert!(byte.is_ascii_digit() || matches!(byte, b'a'..=b'f' | b'-'), "{at} {byte}");
                 }
             }
         }
@@ -218,14 +190,7 @@ mod tests {
             later.map(|parsed| parsed.encode()),
             Some(*b"00-12345678901234567890123456789012-1234567890123456-03")
         );
-        let parsed = Traceparent {
-            trace_id: 1.into(),
-            span_id: 0xab.into(),
-            flags: TraceFlags::new(0xff),
-        };
-        assert_eq!(
-            &parsed.encode(),
-            b"00-00000000000000000000000000000001-00000000000000ab-03"
-        );
+        let parsed = Traceparent { trace_id: 1.into(), span_id: 0xab.into(), flags: TraceFlags::new(0xff) };
+        assert_eq!(&parsed.encode(), b"00-00000000000000000000000000000001-00000000000000ab-03");
     }
 }

@@ -57,9 +57,7 @@ impl Tracestate {
         // Nearly always there is one header in which nothing had to be dropped, and one copy of it
         // is all we need.
         let text = match only_value {
-            Some(value) if value.len() == joined.bytes() => {
-                Arc::from(std::str::from_utf8(value).ok()?)
-            }
+            Some(value) if value.len() == joined.bytes() => Arc::from(std::str::from_utf8(value).ok()?),
             _ => Arc::from(String::from_utf8(joined.to_vec()).ok()?),
         };
         Some(Self { text })
@@ -74,15 +72,12 @@ impl Tracestate {
     /// The value of one member.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.members()
-            .find_map(|(name, value)| (name == key).then_some(value))
+        self.members().find_map(|(name, value)| (name == key).then_some(value))
     }
 
     /// Keys and values from left (the most recent) to right.
     pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.text
-            .split(',')
-            .filter_map(|member| member.split_once('='))
+        self.text.split(',').filter_map(|member| member.split_once('='))
     }
 
     /// The same as bytes, for the writer: on members this short a plain loop is faster than a
@@ -116,10 +111,7 @@ impl<'a> Joined<'a> {
         if !valid_key(key) || !valid_value(value) {
             return None;
         }
-        if !self.members[..self.kept]
-            .iter()
-            .any(|(other, _)| *other == key)
-        {
+        if !self.members[..self.kept].iter().any(|(other, _)| *other == key) {
             self.members[self.kept] = (key, member);
             self.kept += 1;
             self.member_bytes += member.len();
@@ -155,9 +147,7 @@ fn split_member(member: &[u8]) -> Option<(&[u8], &[u8])> {
 fn valid_key(key: &[u8]) -> bool {
     key.len() <= MAX_PART_BYTES
         && matches!(key.first(), Some(b'a'..=b'z' | b'0'..=b'9'))
-        && key.iter().all(
-            |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@'),
-        )
+        && key.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@'))
 }
 
 /// Whether the bytes are a value: printable ASCII that does not end in a space. Leading spaces are
@@ -165,9 +155,7 @@ fn valid_key(key: &[u8]) -> bool {
 fn valid_value(value: &[u8]) -> bool {
     value.len() <= MAX_PART_BYTES
         && value.last().is_some_and(|byte| *byte != b' ')
-        && value
-            .iter()
-            .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b',' | b'='))
+        && value.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b',' | b'='))
 }
 
 #[cfg(test)]
@@ -180,20 +168,14 @@ mod tests {
     }
 
     fn numbered(from: usize, to: usize) -> String {
-        (from..=to)
-            .map(|index| format!("bar{index:02}={index:02}"))
-            .collect::<Vec<_>>()
-            .join(",")
+        (from..=to).map(|index| format!("bar{index:02}={index:02}")).collect::<Vec<_>>().join(",")
     }
 
     #[test]
     fn joins_headers_and_drops_only_what_is_empty() {
         for (values, wanted) in [
             (&["foo=1,bar=2"][..], "foo=1,bar=2"),
-            (
-                &["foo=1,bar=2", "rojo=1,congo=2", "baz=3"],
-                "foo=1,bar=2,rojo=1,congo=2,baz=3",
-            ),
+            (&["foo=1,bar=2", "rojo=1,congo=2", "baz=3"], "foo=1,bar=2,rojo=1,congo=2,baz=3"),
             (&["foo=1", ""], "foo=1"),
             (&["", "foo=1"], "foo=1"),
             (&["foo=1,,bar=2,", " \t "], "foo=1,bar=2"),
@@ -267,10 +249,7 @@ mod tests {
 
     #[test]
     fn all_allowed_bytes_pass() {
-        let value = (0x20..=0x7e_u8)
-            .map(char::from)
-            .filter(|byte| !",=".contains(*byte))
-            .collect::<String>();
+        let value = (0x20..=0x7e_u8).map(char::from).filter(|byte| !",=".contains(*byte)).collect::<String>();
         for key in [
             "abcdefghijklmnopqrstuvwxyz0123456789_-*/",
             "0",
@@ -307,10 +286,7 @@ mod tests {
     fn lists_have_32_members_at_most() {
         let full = parse(&[&numbered(1, 10), &numbered(11, 20), &numbered(21, 32)]);
         assert_eq!(full.as_deref(), Some(numbered(1, 32).as_str()));
-        assert_eq!(
-            parse(&[&numbered(1, 10), &numbered(11, 20), &numbered(21, 33)]),
-            None
-        );
+        assert_eq!(parse(&[&numbered(1, 10), &numbered(11, 20), &numbered(21, 33)]), None);
         // Duplicates are members as well, empty members are not.
         assert_eq!(parse(&[&numbered(1, 32), "bar01=1"]), None);
         assert_eq!(parse(&[&numbered(1, 32), ",,,"]), full);
@@ -319,13 +295,7 @@ mod tests {
     #[test]
     fn finds_members() {
         let list = Tracestate::parse([&b"a=1,ab=2, c=3"[..]]).unwrap();
-        assert_eq!(
-            list.members().collect::<Vec<_>>(),
-            [("a", "1"), ("ab", "2"), ("c", "3")]
-        );
-        assert_eq!(
-            (list.get("ab"), list.get("b"), list.get("")),
-            (Some("2"), None, None)
-        );
+        assert_eq!(list.members().collect::<Vec<_>>(), [("a", "1"), ("ab", "2"), ("c", "3")]);
+        assert_eq!((list.get("ab"), list.get("b"), list.get("")), (Some("2"), None, None));
     }
 }

@@ -41,19 +41,16 @@ async fn research_asks_weather() {
     let weather = start(Agent::Weather).await;
     let forecasts = weather.address();
     let research = start(Agent::Research { forecasts }).await;
-    for (city, is_error, text) in [
-        ("Oslo", false, "Oslo: "),
-        ("Atlantis", true, "Atlantis: no forecast: no station there"),
-    ] {
+    for (city, is_error, text) in
+        [("Oslo", false, "Oslo: "), ("Atlantis", true, "Atlantis: no forecast: no station there")]
+    {
         let request = calls::tool_call("research", city);
         let result = calls::send(research.address(), &request).await.unwrap();
         let answer = calls::tool_answer(&result);
         assert_eq!(answer.is_error, is_error);
         assert!(answer.text.starts_with(text), "{}", answer.text);
     }
-    let list = calls::send(research.address(), &calls::tool_list())
-        .await
-        .unwrap();
+    let list = calls::send(research.address(), &calls::tool_list()).await.unwrap();
     assert_eq!(list["tools"][0]["name"], "research");
 }
 
@@ -96,30 +93,18 @@ async fn a_client_of_the_handshake_era_is_served() {
         let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize",
             "params": {"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
         let (status, answer) = post(&weather, &[], &initialize.to_string()).await;
-        assert_eq!(
-            (status, &answer["result"]["protocolVersion"]),
-            (200, &json!(negotiated))
-        );
+        assert_eq!((status, &answer["result"]["protocolVersion"]), (200, &json!(negotiated)));
     }
     let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-    assert_eq!(
-        post(&weather, &version, initialized).await,
-        (202, Value::Null)
-    );
+    assert_eq!(post(&weather, &version, initialized).await, (202, Value::Null));
     let call = json!({"jsonrpc": "2.0", "id": "x", "method": "tools/call",
         "params": {"name": "forecast", "arguments": {"city": "Oslo"}}});
     let (status, answer) = post(&weather, &version, &call.to_string()).await;
-    assert_eq!(
-        (status, &answer["id"], &answer["result"]["isError"]),
-        (200, &json!("x"), &json!(false))
-    );
+    assert_eq!((status, &answer["id"], &answer["result"]["isError"]), (200, &json!("x"), &json!(false)));
     assert_eq!(answer["result"].get("resultType"), None);
     let unknown = r#"{"jsonrpc":"2.0","id":1,"method":"prompts/list"}"#;
     let (status, answer) = post(&weather, &version, unknown).await;
-    assert_eq!(
-        (status, &answer["error"]["code"]),
-        (200, &json!(METHOD_NOT_FOUND))
-    );
+    assert_eq!((status, &answer["error"]["code"]), (200, &json!(METHOD_NOT_FOUND)));
 }
 
 #[tokio::test]
@@ -132,11 +117,7 @@ async fn a_modern_request_must_be_complete() {
         call["params"]["_meta"].as_object_mut().unwrap().remove(key);
         call.to_string()
     };
-    let good = [
-        ("mcp-protocol-version", MODERN),
-        ("mcp-method", "tools/call"),
-        ("mcp-name", "forecast"),
-    ];
+    let good = [("mcp-protocol-version", MODERN), ("mcp-method", "tools/call"), ("mcp-name", "forecast")];
     assert_eq!(post(&weather, &good, &body).await.0, 200);
     let twice = [good[0], good[1], good[2], good[1]];
     let lying = [good[0], good[1], ("mcp-name", "research")];
@@ -152,11 +133,7 @@ async fn a_modern_request_must_be_complete() {
     ];
     for (headers, body, code) in cases {
         let (status, answer) = post(&weather, headers, &body).await;
-        assert_eq!(
-            (status, &answer["error"]["code"]),
-            (400, &json!(code)),
-            "{headers:?} {body}"
-        );
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)), "{headers:?} {body}");
         assert_eq!(answer["id"], 1);
     }
     let unknown = body.replace("tools/call", "tools/sing");
@@ -167,11 +144,7 @@ async fn a_modern_request_must_be_complete() {
 #[tokio::test]
 async fn what_is_no_request_is_refused() {
     let weather = start(Agent::Weather).await;
-    for (body, code) in [
-        ("{", PARSE_ERROR),
-        ("[]", INVALID_REQUEST),
-        (r#"{"id":1}"#, INVALID_REQUEST),
-    ] {
+    for (body, code) in [("{", PARSE_ERROR), ("[]", INVALID_REQUEST), (r#"{"id":1}"#, INVALID_REQUEST)] {
         let (_, answer) = post(&weather, &[], body).await;
         assert_eq!(answer["error"]["code"], code, "{body}");
     }

@@ -3,7 +3,8 @@
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<(ExportConfig, Vec<String>), ConfigError> {
-    let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let get =
+        |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let (config, warnings) = ExportConfig::from_env(&get)?;
     Ok((config, warnings.iter().map(ToString::to_string).collect()))
 }
@@ -17,10 +18,16 @@ fn quiet(variables: &[(&str, &str)]) -> ExportConfig {
 #[test]
 fn without_variables_the_defaults_hold() {
     assert_eq!(quiet(&[]), ExportConfig::default());
-    assert_eq!(quiet(&[("OTEL_TRACES_EXPORTER", " "), ("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), ExportConfig::default());
+    assert_eq!(
+        quiet(&[("OTEL_TRACES_EXPORTER", " "), ("OTEL_EXPORTER_OTLP_ENDPOINT", "")]),
+        ExportConfig::default()
+    );
     let otlp = OtlpConfig::default();
     assert_eq!(otlp.endpoint.to_string(), "http://localhost:4318/v1/traces");
-    assert_eq!((otlp.protocol, otlp.compression, otlp.timeout.as_secs()), (Protocol::HttpProtobuf, Compression::None, 10));
+    assert_eq!(
+        (otlp.protocol, otlp.compression, otlp.timeout.as_secs()),
+        (Protocol::HttpProtobuf, Compression::None, 10)
+    );
 }
 
 #[test]
@@ -38,10 +45,18 @@ fn endpoints_by_protocol_and_signal() {
         (&[(PROTOCOL, "grpc"), (GENERAL, "c:1")], "https://c:1/"),
         (&[(PROTOCOL, "grpc"), (GENERAL, "c:1"), (INSECURE, "true")], "http://c:1/"),
         (
-            &[(PROTOCOL, "grpc"), (TRACES, "c:1"), (INSECURE, "true"), ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false")],
+            &[
+                (PROTOCOL, "grpc"),
+                (TRACES, "c:1"),
+                (INSECURE, "true"),
+                ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false"),
+            ],
             "https://c:1/",
         ),
-        (&[(PROTOCOL, "grpc"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")], "http://localhost:4318/v1/traces"),
+        (
+            &[(PROTOCOL, "grpc"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")],
+            "http://localhost:4318/v1/traces",
+        ),
     ];
     for (variables, endpoint) in cases {
         assert_eq!(quiet(variables).otlp.unwrap().endpoint.to_string(), endpoint, "{variables:?}");
@@ -68,10 +83,15 @@ fn the_signal_beats_the_general_variable() {
     ]);
     let otlp = config.otlp.unwrap();
     assert_eq!((otlp.timeout.as_millis(), otlp.compression), (2500, Compression::None));
-    let headers: Vec<_> = otlp.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let headers: Vec<_> =
+        otlp.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     assert_eq!(headers, [("authorization", "Bearer x="), ("b", "2")]);
     let path = |path: &str| Some(PathBuf::from(path));
-    let files = TlsFiles { certificate: path("/traces-ca"), client_key: path("/key"), client_certificate: path("/chain") };
+    let files = TlsFiles {
+        certificate: path("/traces-ca"),
+        client_key: path("/key"),
+        client_certificate: path("/chain"),
+    };
     assert_eq!(otlp.tls, files);
     assert!(!format!("{otlp:?}").contains("Bearer"));
 }
@@ -90,7 +110,10 @@ fn the_batch_and_the_limits() {
         ("OTEL_SPAN_EVENT_COUNT_LIMIT", "5"),
         ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "4"),
     ]);
-    assert_eq!((config.queue.max_queue_spans, config.queue.max_batch_spans, config.queue.schedule_delay.as_millis()), (100, 10, 10));
+    assert_eq!(
+        (config.queue.max_queue_spans, config.queue.max_batch_spans, config.queue.schedule_delay.as_millis()),
+        (100, 10, 10)
+    );
     assert_eq!(config.otlp.unwrap().retry.max_total.as_secs(), 7);
     let limits = SpanLimits {
         attribute_count: 7,
@@ -101,7 +124,8 @@ fn the_batch_and_the_limits() {
         event_attribute_count: 4,
     };
     assert_eq!(config.span_limits, limits);
-    let (config, warnings) = read(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "200")]).unwrap();
+    let (config, warnings) =
+        read(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "200")]).unwrap();
     assert_eq!((config.queue.max_batch_spans, warnings.len()), (100, 1));
     assert_eq!(quiet(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100")]).queue.max_batch_spans, 100);
 }
@@ -129,7 +153,8 @@ fn nonsense_is_reported_and_ignored() {
     }
     // A bad value of the signal leaves the general one in force.
     let (config, warnings) =
-        read(&[("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zip"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]).unwrap();
+        read(&[("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zip"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")])
+            .unwrap();
     assert_eq!((config.otlp.unwrap().compression, warnings.len()), (Compression::Gzip, 1));
 }
 
@@ -156,7 +181,11 @@ fn exporters_are_chosen_by_name() {
         ("jaeger", true, false, 1),
     ] {
         let (config, warnings) = read(&[("OTEL_TRACES_EXPORTER", list)]).unwrap();
-        assert_eq!((config.otlp.is_some(), config.console, warnings.len()), (otlp, console, warned), "{list}");
+        assert_eq!(
+            (config.otlp.is_some(), config.console, warnings.len()),
+            (otlp, console, warned),
+            "{list}"
+        );
         assert_eq!(config.is_enabled(), otlp || console);
     }
     let config = quiet(&[("OTEL_SDK_DISABLED", "TRUE"), ("OTEL_TRACES_EXPORTER", "otlp,console")]);

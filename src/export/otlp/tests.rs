@@ -87,9 +87,10 @@ fn any_span(numbers: &mut Numbers) -> Span {
     span.flags = TraceFlags::new(numbers.below(4) as u8);
     span.parent = (numbers.below(2) == 0).then(|| SpanId::from_bytes(numbers.next().to_be_bytes()));
     span.parent_remote = numbers.below(2) == 0;
-    span.kind = [SpanKind::Internal, SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer]
-        [numbers.below(5) as usize]
-        .clone();
+    span.kind =
+        [SpanKind::Internal, SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer]
+            [numbers.below(5) as usize]
+            .clone();
     span.start_unix_nanos = numbers.next();
     span.end_unix_nanos = numbers.below(2);
     span.set_name(&numbers.text(30));
@@ -108,7 +109,11 @@ fn any_span(numbers: &mut Numbers) -> Span {
     }
     for _ in 0..numbers.below(5) {
         let text = numbers.text(200);
-        let attributes = [("meshtrace.link.reason", Value::Str(&text)), ("n", Value::Int(0)), ("l", Value::Strings(vec![&text]))];
+        let attributes = [
+            ("meshtrace.link.reason", Value::Str(&text)),
+            ("n", Value::Int(0)),
+            ("l", Value::Strings(vec![&text])),
+        ];
         let count = numbers.below(4) as usize;
         span.add_link(span.trace_id, span.span_id, span.flags, numbers.below(2) == 0, &attributes[..count]);
     }

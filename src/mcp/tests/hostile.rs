@@ -20,9 +20,41 @@ impl Dice {
 }
 
 const TOKENS: &[&str] = &[
-    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "\\ud800", "\\u0000", "null", "true", "-", "0", "1e9", "NaN", "\u{feff}",
-    "\"id\":", "\"method\":\"m\"", "\"params\":{", "\"_meta\":{", "\"traceparent\":", "\"baggage\":\"\"", ",,", "[[[[", "é",
-    "\n", "\r", "\r\n", "data:", "event:", "id:", "\n\n", "\r\n\r\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\u",
+    "\\ud800",
+    "\\u0000",
+    "null",
+    "true",
+    "-",
+    "0",
+    "1e9",
+    "NaN",
+    "\u{feff}",
+    "\"id\":",
+    "\"method\":\"m\"",
+    "\"params\":{",
+    "\"_meta\":{",
+    "\"traceparent\":",
+    "\"baggage\":\"\"",
+    ",,",
+    "[[[[",
+    "é",
+    "\n",
+    "\r",
+    "\r\n",
+    "data:",
+    "event:",
+    "id:",
+    "\n\n",
+    "\r\n\r\n",
 ];
 
 fn mutate(dice: &mut Dice, seed: &[u8], others: &[&str]) -> Vec<u8> {
@@ -124,7 +156,8 @@ fn mutated_streams_give_the_same_events_however_they_are_cut() {
             1 => stream = stream.replace('\n', "\r"),
             _ => {}
         }
-        let mut input = if round % 4 == 0 { stream.into_bytes() } else { mutate(&mut dice, stream.as_bytes(), STREAMS) };
+        let mut input =
+            if round % 4 == 0 { stream.into_bytes() } else { mutate(&mut dice, stream.as_bytes(), STREAMS) };
         input.splice(0..0, [[0, 0, 20, 40, 90][dice.roll(5)], dice.roll(256) as u8]);
         fuzz_sse(&input);
     }
@@ -133,19 +166,53 @@ fn mutated_streams_give_the_same_events_however_they_are_cut() {
 /// The keys that are read at some level, and some that are not.
 const KEYS: [&[&str]; 4] = [
     &["jsonrpc", "id", "method", "params", "result", "error", "other"],
-    &["_meta", "name", "arguments", "uri", "taskId", "requestId", "isError", "resultType", "code", "message", "task"],
-    &["traceparent", "tracestate", "baggage", "progressToken", "taskId", "io.modelcontextprotocol/protocolVersion", "k"],
+    &[
+        "_meta",
+        "name",
+        "arguments",
+        "uri",
+        "taskId",
+        "requestId",
+        "isError",
+        "resultType",
+        "code",
+        "message",
+        "task",
+    ],
+    &[
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "progressToken",
+        "taskId",
+        "io.modelcontextprotocol/protocolVersion",
+        "k",
+    ],
     &["name", "deep", "", "é"],
 ];
 
-const STRINGS: &[&str] = &["2.0", "tools/call", "a \"b\"\n\\ 😀", "", "00-1-2-03", "a string longer than three words of eight bytes"];
+const STRINGS: &[&str] = &[
+    "2.0",
+    "tools/call",
+    "a \"b\"\n\\ 😀",
+    "",
+    "00-1-2-03",
+    "a string longer than three words of eight bytes",
+];
 
 fn object(dice: &mut Dice, out: &mut String, level: usize) {
     out.push('{');
     let members = dice.roll(6);
     let mut first = true;
     if level == 0 && dice.roll(4) > 0 {
-        out.push_str(["\"method\":\"m\"", "\"id\":1,\"method\" : \"m\"", "\"result\":{}", "\"id\":2,\"method\":\"x\",\"params\":{\"_meta\":{}}"][dice.roll(4)]);
+        out.push_str(
+            [
+                "\"method\":\"m\"",
+                "\"id\":1,\"method\" : \"m\"",
+                "\"result\":{}",
+                "\"id\":2,\"method\":\"x\",\"params\":{\"_meta\":{}}",
+            ][dice.roll(4)],
+        );
         first = false;
     }
     for _ in 0..members {

@@ -33,10 +33,7 @@ fn a_modern_call_is_read_whole() {
     assert_eq!(shown(message.jsonrpc).as_deref(), Some("2.0"));
     assert_eq!(shown(message.name).as_deref(), Some("get_weather"));
     assert!(matches!(message.id, Some(Id::Number("3"))));
-    assert_eq!(
-        message.arguments,
-        Some(r#"{"city":"Zürich","days":3,"units":["c","mm"]}"#.as_bytes())
-    );
+    assert_eq!(message.arguments, Some(r#"{"city":"Zürich","days":3,"units":["c","mm"]}"#.as_bytes()));
     assert!(message.meta.present && message.spliceable());
     assert_eq!(shown(message.meta.protocol_version).as_deref(), Some("2026-07-28"));
     assert_eq!(shown(message.meta.client_name).as_deref(), Some("mcp"));
@@ -52,7 +49,9 @@ fn spelling_and_order_do_not_matter() {
     assert!(matches!(message.id, Some(Id::Number("1.5"))));
     assert_eq!(shown(message.meta.traceparent).as_deref(), Some("x"));
     let last = read(r#"{"result":{"isError":true},"jsonrpc":"2.0","id":"7"}"#);
-    assert!(last.is_error && last.id.is_some_and(|id| OwnedId::new(&id).is_some_and(|id| id.to_string() == "7")));
+    assert!(
+        last.is_error && last.id.is_some_and(|id| OwnedId::new(&id).is_some_and(|id| id.to_string() == "7"))
+    );
 }
 
 #[test]
@@ -213,9 +212,11 @@ fn depth_is_bounded_at_128_levels() {
         assert_eq!(parse(nested(129, open, close).as_bytes()).map(|_| ()), Err(Doubt::Depth));
         assert_eq!(parse(nested(100_000, open, close).as_bytes()).map(|_| ()), Err(Doubt::Depth));
     }
-    let mixed = format!(r#"{{"id":1,"result":{}{}}}"#, "[{\"a\":".repeat(63), "1".to_owned() + &"}]".repeat(63));
+    let mixed =
+        format!(r#"{{"id":1,"result":{}{}}}"#, "[{\"a\":".repeat(63), "1".to_owned() + &"}]".repeat(63));
     read(&mixed);
-    let crossed = format!(r#"{{"id":1,"result":{}{}}}"#, "[{\"a\":".repeat(63), "1".to_owned() + &"]}".repeat(63));
+    let crossed =
+        format!(r#"{{"id":1,"result":{}{}}}"#, "[{\"a\":".repeat(63), "1".to_owned() + &"]}".repeat(63));
     assert_eq!(parse(crossed.as_bytes()).map(|_| ()), Err(Doubt::NotJson));
 }
 

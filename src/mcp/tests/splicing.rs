@@ -4,26 +4,10 @@ use super::super::message::parse;
 use super::super::meta::{Carrier, splice};
 use super::super::samples::{ANSWERS, CALLS};
 
-const T: Carrier<'static> = Carrier {
-    traceparent: Some("T"),
-    tracestate: None,
-    baggage: None,
-};
-const ALL: Carrier<'static> = Carrier {
-    traceparent: Some("T"),
-    tracestate: Some("S"),
-    baggage: Some("B"),
-};
-const NONE: Carrier<'static> = Carrier {
-    traceparent: None,
-    tracestate: None,
-    baggage: None,
-};
-const SB: Carrier<'static> = Carrier {
-    traceparent: Some(""),
-    tracestate: Some("S"),
-    baggage: Some("B"),
-};
+const T: Carrier<'static> = Carrier { traceparent: Some("T"), tracestate: None, baggage: None };
+const ALL: Carrier<'static> = Carrier { traceparent: Some("T"), tracestate: Some("S"), baggage: Some("B") };
+const NONE: Carrier<'static> = Carrier { traceparent: None, tracestate: None, baggage: None };
+const SB: Carrier<'static> = Carrier { traceparent: Some(""), tracestate: Some("S"), baggage: Some("B") };
 
 fn spliced(body: &str, context: &Carrier<'_>) -> Option<String> {
     let message = parse(body.as_bytes()).unwrap();
@@ -51,8 +35,16 @@ fn context_is_written_where_it_belongs_and_nothing_else_moves() {
         (r#""params":{"_meta":{ "k":1 }}"#, NONE, r#""params":{"_meta":{ "k":1 }}"#),
         // Replaced, whatever it was.
         (r#""params":{"_meta":{"traceparent":"old"}}"#, T, r#""params":{"_meta":{"traceparent":"T"}}"#),
-        (r#""params":{"_meta":{"traceparent" : [1,{}] }}"#, T, r#""params":{"_meta":{"traceparent" : "T" }}"#),
-        (r#""params":{"_meta":{"trac\u0065parent":"x"}}"#, T, r#""params":{"_meta":{"trac\u0065parent":"T"}}"#),
+        (
+            r#""params":{"_meta":{"traceparent" : [1,{}] }}"#,
+            T,
+            r#""params":{"_meta":{"traceparent" : "T" }}"#,
+        ),
+        (
+            r#""params":{"_meta":{"trac\u0065parent":"x"}}"#,
+            T,
+            r#""params":{"_meta":{"trac\u0065parent":"T"}}"#,
+        ),
         // Another key by its case.
         (
             r#""params":{"_meta":{"Traceparent":"x"}}"#,
@@ -65,13 +57,21 @@ fn context_is_written_where_it_belongs_and_nothing_else_moves() {
         (r#""params":{"_meta":{"baggage":"x","k":1}}"#, NONE, r#""params":{"_meta":{"k":1}}"#),
         (r#""params":{"_meta":{"k":1,"baggage":"x"}}"#, NONE, r#""params":{"_meta":{"k":1}}"#),
         (r#""params":{"_meta":{"k":1,"baggage":"x","l":2}}"#, NONE, r#""params":{"_meta":{"k":1,"l":2}}"#),
-        (r#""params":{"_meta":{"k":1 , "baggage":"x" , "l":2}}"#, NONE, r#""params":{"_meta":{"k":1  , "l":2}}"#),
+        (
+            r#""params":{"_meta":{"k":1 , "baggage":"x" , "l":2}}"#,
+            NONE,
+            r#""params":{"_meta":{"k":1  , "l":2}}"#,
+        ),
         (
             r#""params":{"_meta":{"tracestate":1,"k":1,"baggage":"x","traceparent":1}}"#,
             NONE,
             r#""params":{"_meta":{"k":1}}"#,
         ),
-        (r#""params":{"_meta":{"tracestate":1,"baggage":"x","traceparent":1}}"#, NONE, r#""params":{"_meta":{}}"#),
+        (
+            r#""params":{"_meta":{"tracestate":1,"baggage":"x","traceparent":1}}"#,
+            NONE,
+            r#""params":{"_meta":{}}"#,
+        ),
         (
             r#""params":{"_meta":{"tracestate":1,"baggage":"x","k":[],"traceparent":1}}"#,
             NONE,
@@ -88,7 +88,11 @@ fn context_is_written_where_it_belongs_and_nothing_else_moves() {
             SB,
             r#""params":{"_meta":{"tracestate":"S","baggage":"B","k":1}}"#,
         ),
-        (r#""params":{"_meta":{"traceparent":"t"}}"#, SB, r#""params":{"_meta":{"tracestate":"S","baggage":"B"}}"#),
+        (
+            r#""params":{"_meta":{"traceparent":"t"}}"#,
+            SB,
+            r#""params":{"_meta":{"tracestate":"S","baggage":"B"}}"#,
+        ),
         (
             r#""params":{"_meta":{"k":1,"traceparent":"t"},"name":"n"}"#,
             SB,
@@ -133,10 +137,7 @@ fn what_must_not_be_touched_is_not() {
 
 #[test]
 fn values_are_escaped() {
-    let context = Carrier {
-        baggage: Some("a=\"\\\u{1f}\n\u{7f}é"),
-        ..NONE
-    };
+    let context = Carrier { baggage: Some("a=\"\\\u{1f}\n\u{7f}é"), ..NONE };
     assert_eq!(
         spliced(r#"{"method":"m","params":{}}"#, &context).as_deref(),
         Some("{\"method\":\"m\",\"params\":{\"_meta\":{\"baggage\":\"a=\\\"\\\\\\u001f\\u000a\u{7f}é\"}}}")
@@ -157,11 +158,7 @@ fn one_reservation_is_enough() {
     let body = CALLS[0].as_bytes();
     let message = parse(body).unwrap();
     let long = "x".repeat(512);
-    let context = Carrier {
-        traceparent: Some(&long),
-        tracestate: Some(&long),
-        baggage: Some(&long),
-    };
+    let context = Carrier { traceparent: Some(&long), tracestate: Some(&long), baggage: Some(&long) };
     for sample in [CALLS[0], CALLS[10], CALLS[12]] {
         let message = parse(sample.as_bytes()).unwrap();
         let mut out = Vec::new();

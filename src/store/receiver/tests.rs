@@ -18,14 +18,9 @@ fn request(spans: u8) -> ExportTraceServiceRequest {
         name: format!("span {n}"),
         ..Span::default()
     };
-    let scope_spans = vec![ScopeSpans {
-        spans: (0..spans).map(|n| span(n + 1)).collect(),
-        ..ScopeSpans::default()
-    }];
-    let resource_spans = vec![ResourceSpans {
-        scope_spans,
-        ..ResourceSpans::default()
-    }];
+    let scope_spans =
+        vec![ScopeSpans { spans: (0..spans).map(|n| span(n + 1)).collect(), ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
     ExportTraceServiceRequest { resource_spans }
 }
 
@@ -50,10 +45,7 @@ async fn post(receiver: &Receiver, headers: &[(&str, &str)], body: Vec<u8>) -> R
 
 #[tokio::test]
 async fn plain_and_gzip_spans_arrive() {
-    let limits = Limits {
-        requests: 10,
-        ..Limits::default()
-    };
+    let limits = Limits { requests: 10, ..Limits::default() };
     let receiver = receiver(limits).await;
     let message = request(3);
     let plain = message.encode_to_vec();
@@ -77,10 +69,7 @@ async fn plain_and_gzip_spans_arrive() {
 
 #[tokio::test]
 async fn only_the_latest_requests_are_kept() {
-    let limits = Limits {
-        requests: 2,
-        ..Limits::default()
-    };
+    let limits = Limits { requests: 2, ..Limits::default() };
     let receiver = receiver(limits).await;
     for spans in 1..=3 {
         post(&receiver, &[], request(spans).encode_to_vec()).await;
@@ -95,9 +84,7 @@ async fn only_the_latest_requests_are_kept() {
 async fn rejected_spans_are_a_partial_success() {
     let receiver = receiver(Limits::default()).await;
     let mut message = request(2);
-    message.resource_spans[0].scope_spans[0].spans[0]
-        .span_id
-        .clear();
+    message.resource_spans[0].scope_spans[0].spans[0].span_id.clear();
     let answer = post(&receiver, &[], message.encode_to_vec()).await;
     assert_eq!(answer.status(), StatusCode::OK);
     let body = ExportTraceServiceResponse::decode(answer.into_body()).unwrap();
@@ -129,10 +116,7 @@ async fn what_is_not_otlp_is_refused_with_a_reason() {
     let paths = [
         (json.body(Full::default()).unwrap(), 415),
         (Request::get(PATH).body(Full::default()).unwrap(), 405),
-        (
-            Request::post("/v1/logs").body(Full::default()).unwrap(),
-            404,
-        ),
+        (Request::post("/v1/logs").body(Full::default()).unwrap(), 404),
     ];
     for (request, status) in paths {
         let answer = send(receiver.address(), request).await.unwrap();
@@ -143,10 +127,7 @@ async fn what_is_not_otlp_is_refused_with_a_reason() {
 
 #[tokio::test]
 async fn too_large_is_413_before_and_after_decompression() {
-    let limits = Limits {
-        body_bytes: 1000,
-        ..Limits::default()
-    };
+    let limits = Limits { body_bytes: 1000, ..Limits::default() };
     let receiver = receiver(limits).await;
     let mut message = request(1);
     let name = |message: &mut ExportTraceServiceRequest, length| {

@@ -7,22 +7,12 @@ use super::*;
 const SOON: Duration = Duration::from_secs(10);
 
 fn span(trace: u8, id: u8) -> Span {
-    Span {
-        trace_id: vec![trace; 16],
-        span_id: vec![id; 8],
-        ..Span::default()
-    }
+    Span { trace_id: vec![trace; 16], span_id: vec![id; 8], ..Span::default() }
 }
 
 fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
-    let scope_spans = vec![ScopeSpans {
-        spans,
-        ..ScopeSpans::default()
-    }];
-    let resource_spans = vec![ResourceSpans {
-        scope_spans,
-        ..ResourceSpans::default()
-    }];
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
     ExportTraceServiceRequest { resource_spans }
 }
 
@@ -35,11 +25,7 @@ fn ids(store: &SpanStore) -> Vec<TraceId> {
 }
 
 fn store(traces: usize, spans: usize, bytes: usize) -> SpanStore {
-    SpanStore::new(Capacity {
-        traces,
-        spans,
-        bytes,
-    })
+    SpanStore::new(Capacity { traces, spans, bytes })
 }
 
 #[test]
@@ -49,44 +35,24 @@ fn spans_are_kept_by_trace_in_order() {
     store.add(request(vec![span(2, 3)]));
     assert_eq!(ids(&store), [id(2), id(1)]);
     let spans = store.trace(id(2)).unwrap().spans;
-    assert_eq!(
-        spans.iter().map(|s| s.span.span_id[0]).collect::<Vec<_>>(),
-        [1, 3]
-    );
+    assert_eq!(spans.iter().map(|s| s.span.span_id[0]).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(store.counts().stored, 3);
 }
 
 #[test]
 fn one_trace_too_many_evicts_the_oldest() {
     let store = store(2, 100, 1 << 20);
-    store.add(request(vec![
-        span(1, 1),
-        span(1, 2),
-        span(2, 1),
-        span(3, 1),
-    ]));
+    store.add(request(vec![span(1, 1), span(1, 2), span(2, 1), span(3, 1)]));
     assert_eq!(ids(&store), [id(2), id(3)]);
-    assert_eq!(
-        (store.counts().evicted_traces, store.counts().evicted_spans),
-        (1, 2)
-    );
+    assert_eq!((store.counts().evicted_traces, store.counts().evicted_spans), (1, 2));
 }
 
 #[test]
 fn one_span_too_many_evicts_the_oldest_trace_but_never_its_own() {
     let store = store(100, 3, 1 << 20);
-    store.add(request(vec![
-        span(1, 1),
-        span(2, 1),
-        span(1, 2),
-        span(1, 3),
-    ]));
+    store.add(request(vec![span(1, 1), span(2, 1), span(1, 2), span(1, 3)]));
     assert_eq!(ids(&store), [id(1)]);
-    assert_eq!(
-        store.add(request(vec![span(1, 4)])),
-        1,
-        "a trace alone over the limit"
-    );
+    assert_eq!(store.add(request(vec![span(1, 4)])), 1, "a trace alone over the limit");
     assert_eq!(store.counts().rejected, 1);
     assert_eq!(store.trace(id(1)).unwrap().spans.len(), 3);
     store.add(request(vec![span(9, 1)]));
@@ -102,11 +68,7 @@ fn bytes_are_bounded_too() {
     let mut large = span(4, 1);
     large.name = "x".repeat(2 * one);
     assert_eq!(store.add(request(vec![large])), 1);
-    assert_eq!(
-        ids(&store),
-        [id(2), id(3)],
-        "a span that can never fit evicts nobody"
-    );
+    assert_eq!(ids(&store), [id(2), id(3)], "a span that can never fit evicts nobody");
 }
 
 #[test]
@@ -146,9 +108,6 @@ async fn waiting_ends_when_the_last_span_arrives() {
 async fn waiting_too_long_returns_what_came() {
     let store = SpanStore::new(Capacity::default());
     store.add(request(vec![span(7, 1)]));
-    let missing = store
-        .wait_for(id(7), 2, Duration::from_millis(1))
-        .await
-        .unwrap_err();
+    let missing = store.wait_for(id(7), 2, Duration::from_millis(1)).await.unwrap_err();
     assert_eq!((missing.wanted, missing.arrived.len()), (2, 1));
 }

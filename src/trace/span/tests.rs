@@ -31,7 +31,10 @@ fn what_was_set_is_read_back() {
         ("ggg", Value::Str("h")),
     ];
     assert_eq!(attributes, expected);
-    assert_eq!((span.name(), span.tracestate(), span.status()), ("tools/call weather", "mt=1", Status::Unset));
+    assert_eq!(
+        (span.name(), span.tracestate(), span.status()),
+        ("tools/call weather", "mt=1", Status::Unset)
+    );
 }
 
 #[test]
@@ -44,7 +47,10 @@ fn a_key_is_there_once_with_its_last_value() {
     span.error("tool_error", "first");
     span.error("timeout", "second");
     let attributes: Vec<_> = span.attributes().collect();
-    assert_eq!(attributes, [("axcxe", Value::Str("3")), ("axcye", Value::Str("2")), ("error.type", Value::Str("timeout"))]);
+    assert_eq!(
+        attributes,
+        [("axcxe", Value::Str("3")), ("axcye", Value::Str("2")), ("error.type", Value::Str("timeout"))]
+    );
     assert_eq!(span.status(), Status::Error("second"));
 }
 
@@ -63,7 +69,13 @@ fn counts_are_limited_and_what_is_dropped_is_counted() {
     assert_eq!(span.dropped_attributes(), 1);
     for n in 1..=3 {
         let attributes = [("x", Value::Int(n)), ("y", Value::Str("z"))];
-        span.add_link(TraceId::from_bytes([1; 16]), SpanId::from_bytes([2; 8]), TraceFlags::SAMPLED, true, &attributes);
+        span.add_link(
+            TraceId::from_bytes([1; 16]),
+            SpanId::from_bytes([2; 8]),
+            TraceFlags::SAMPLED,
+            true,
+            &attributes,
+        );
     }
     let links: Vec<_> = span.links().collect();
     assert_eq!((links.len(), span.dropped_links(), links[0].dropped_attributes), (1, 2, 1));
@@ -79,7 +91,10 @@ fn values_are_cut_by_characters() {
     span.set_strings("d", &["abcd", "é"]);
     span.set_name("a name is no value");
     let values: Vec<_> = span.attributes().map(|(_, value)| value).collect();
-    assert_eq!(values, [Value::Str("ééé"), Value::Str("ééé"), Value::Str("abc"), Value::Strings(vec!["abc", "é"])]);
+    assert_eq!(
+        values,
+        [Value::Str("ééé"), Value::Str("ééé"), Value::Str("abc"), Value::Strings(vec!["abc", "é"])]
+    );
     assert_eq!(span.name(), "a name is no value");
     assert!(!span.is_cut());
     let mut none = Span::new(limits(|limits| limits.attribute_value_length = Some(0)));

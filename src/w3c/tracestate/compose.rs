@@ -109,10 +109,7 @@ mod tests {
     }
 
     fn numbered(from: usize, to: usize) -> String {
-        (from..=to)
-            .map(|index| format!("bar{index:02}={index:02}"))
-            .collect::<Vec<_>>()
-            .join(",")
+        (from..=to).map(|index| format!("bar{index:02}={index:02}")).collect::<Vec<_>>().join(",")
     }
 
     #[test]
@@ -130,11 +127,7 @@ mod tests {
             (&[("ot", "")], "ot=th:c", ""),
             (&[("ot", ""), ("mt", "x")], "", "mt=x"),
             // What is not valid is ignored and erases nothing.
-            (
-                &[("a", "x,y"), ("b", "x "), ("C", "x"), ("", "x")],
-                "a=1,b=2",
-                "a=1,b=2",
-            ),
+            (&[("a", "x,y"), ("b", "x "), ("C", "x"), ("", "x")], "a=1,b=2", "a=1,b=2"),
             (&[("a", "x"), ("a", "y")], "", "a=x"),
         ] {
             assert_eq!(composed(own, rest), wanted, "{own:?} {rest:?}");
@@ -152,21 +145,10 @@ mod tests {
 
     #[test]
     fn the_33rd_member_is_left_out() {
-        assert_eq!(
-            composed(&[("mt", "x")], &numbered(1, 32)),
-            format!("mt=x,{}", numbered(1, 31))
-        );
-        assert_eq!(
-            composed(&[("bar32", "x")], &numbered(1, 32)),
-            format!("bar32=x,{}", numbered(1, 31))
-        );
-        let own = (0..40)
-            .map(|index| format!("own{index}"))
-            .collect::<Vec<_>>();
-        let own = own
-            .iter()
-            .map(|key| (key.as_str(), "1"))
-            .collect::<Vec<_>>();
+        assert_eq!(composed(&[("mt", "x")], &numbered(1, 32)), format!("mt=x,{}", numbered(1, 31)));
+        assert_eq!(composed(&[("bar32", "x")], &numbered(1, 32)), format!("bar32=x,{}", numbered(1, 31)));
+        let own = (0..40).map(|index| format!("own{index}")).collect::<Vec<_>>();
+        let own = own.iter().map(|key| (key.as_str(), "1")).collect::<Vec<_>>();
         assert_eq!(composed(&own, "a=1").split(',').count(), MAX_MEMBERS);
     }
 
@@ -178,48 +160,24 @@ mod tests {
     #[test]
     fn exactly_512_bytes_pass_and_one_more_does_not() {
         let parts = [member("a", 128), member("b", 128), member("c", 128)];
-        let fits = format!(
-            "{},{},{},{}",
-            parts[0],
-            parts[1],
-            parts[2],
-            member("d", 125)
-        );
+        let fits = format!("{},{},{},{}", parts[0], parts[1], parts[2], member("d", 125));
         assert_eq!(fits.len(), MAX_BYTES);
         assert_eq!(composed(&[], &fits), fits);
-        let over = format!(
-            "{},{},{},{}",
-            parts[0],
-            parts[1],
-            parts[2],
-            member("d", 126)
-        );
+        let over = format!("{},{},{},{}", parts[0], parts[1], parts[2], member("d", 126));
         assert_eq!(composed(&[], &over), parts.join(","));
     }
 
     #[test]
     fn large_members_go_first_then_the_right_end() {
         let (large, other_large) = (member("large", 129), member("other", 200));
-        let (a, b, c, d) = (
-            member("a", 128),
-            member("b", 128),
-            member("c", 128),
-            member("d", 128),
-        );
+        let (a, b, c, d) = (member("a", 128), member("b", 128), member("c", 128), member("d", 128));
         // One large member is enough: the one further right.
         assert_eq!(
-            composed(
-                &[],
-                &[&*large, &a, &other_large, &b]
-                    .map(ToOwned::to_owned)
-                    .join(",")
-            ),
+            composed(&[], &[&*large, &a, &other_large, &b].map(ToOwned::to_owned).join(",")),
             format!("{large},{a},{b}")
         );
         // All large members, then from the right.
-        let all = [&*large, &a, &b, &other_large, &c, &d]
-            .map(ToOwned::to_owned)
-            .join(",");
+        let all = [&*large, &a, &b, &other_large, &c, &d].map(ToOwned::to_owned).join(",");
         assert_eq!(composed(&[], &all), format!("{a},{b},{c}"));
         // Members of our own follow the same rule; being on the left they are the last to go.
         assert_eq!(composed(&[("mt", "x")], &all), format!("mt=x,{a},{b},{c}"));

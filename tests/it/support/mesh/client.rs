@@ -1,0 +1,165 @@
+//! A client with a connection for each request.
+
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+use super::wire::{Body, Pieces};
+
+/// A request to be sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    method: &'static str,
+    path: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Bytes,
+}
+
+impl Call {
+    /// A `POST` of JSON to `/mcp` as MCP clients make it.
+    pub fn post(body: impl Into<Bytes>) -> Self {
+        let call = Call { body: body.into(), ..Call::method("POST", "/mcp") };
+        call.header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+    }
+
+    /// A request without a body.
+    pub fn get(path: &str) -> Self {
+        Call::method("GET", path)
+    }
+
+    /// Any method without a body.
+    pub fn method(method: &'static str, path: &str) -> Self {
+        Call { method, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// Adds a field, also where there is one of this name.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Replaces the fields of this name by one.
+    pub fn replace(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(n, _)| n != name);
+        self.header(name, value)
+    }
+
+    /// To another path, or to an absolute target.
+    pub fn to_path(mut self, path: &str) -> Self {
+        self.path = path.to_owned();
+        self
+    }
+
+    /// With another body.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends it and reads the whole answer.
+    pub async fn send(self, to: SocketAddr) -> Reply {
+        self.open(to).await.read().await
+    }
+
+    /// Sends it and returns when the head of the answer is there.
+    pub async fn open(self, to: SocketAddr) -> Open {
+        let body = Body::from(self.body.clone());
+        self.exchange(to, body).await.unwrap_or_else(|error| panic!("no answer from {to}: {error}"))
+    }
+
+    /// The same where the connection may break before there is a head.
+    pub async fn try_open(self, to: SocketAddr) -> Result<Open, hyper::Error> {
+        let body = Body::from(self.body.clone());
+        self.exchange(to, body).await
+    }
+
+    /// Sends the head, and the body as the test gives it.
+    pub fn in_pieces(self, to: SocketAddr) -> (Pieces, impl Future<Output = Open>) {
+        let (pieces, body) = Body::pieces();
+        (pieces, async move { self.exchange(to, body).await.unwrap() })
+    }
+
+    async fn exchange(self, to: SocketAddr, body: Body) -> Result<Open, hyper::Error> {
+        let tcp = TcpStream::connect(to).await.unwrap();
+        let from = tcp.local_addr().unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+        let task = AbortOnDrop(tokio::spawn(async move { drop(connection.await) }));
+        let mut request = Request::builder().method(self.method).uri(&self.path);
+        if !self.headers.iter().any(|(name, _)| name == "host") {
+            request = request.header("host", to.to_string());
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value.as_slice());
+        }
+        let sent = sender.send_request(request.body(body).unwrap());
+        let response = timeout(PATIENCE, sent).await.expect("an answer in time")?;
+        Ok(Open { response, from, _connection: task })
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An answer whose body is still coming. Dropping it closes the connection.
+pub struct Open {
+    response: Response<Incoming>,
+    /// The client's own end of the connection.
+    pub from: SocketAddr,
+    _connection: AbortOnDrop,
+}
+
+impl Open {
+    /// The next piece of the body; `None` at its end.
+    pub async fn piece(&mut self) -> Option<Bytes> {
+        let frame = timeout(PATIENCE, self.response.body_mut().frame()).await.expect("a piece in time");
+        frame.map(|frame| frame.expect("a whole body").into_data().unwrap_or_default())
+    }
+
+    /// Reads until the text is there.
+    pub async fn read_until(&mut self, text: &str) {
+        let mut all = BytesMut::new();
+        while !String::from_utf8_lossy(&all).contains(text) {
+            all.extend_from_slice(&self.piece().await.expect("more"));
+        }
+    }
+
+    /// Reads to the end.
+    pub async fn read(self) -> Reply {
+        self.try_read().await.expect("a whole body")
+    }
+
+    /// Reads to the end, or to where the body breaks off.
+    pub async fn try_read(self) -> Result<Reply, hyper::Error> {
+        let (head, body) = self.response.into_parts();
+        let body = timeout(PATIENCE, body.collect()).await.expect("a body in time")?.to_bytes();
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body, from: self.from })
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its whole body.
+    pub body: Bytes,
+    /// The client's own end of the connection.
+    pub from: SocketAddr,
+}
