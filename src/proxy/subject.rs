@@ -151,7 +151,7 @@ fn is_stream(head: &request::Parts, said: Option<&str>, session: Option<&str>) -
 
 /// Revisions are dates, so their order is the order of their text.
 pub fn is_modern(version: &str) -> bool {
-    version.len() == MODERN.len() && version >= MODERN
+    version.len() == MODERN.len() && version.starts_with(|c: char| c.is_ascii_digit()) && version >= MODERN
 }
 
 /// MCP 2026-07-28 wraps header values that are not plain ASCII.

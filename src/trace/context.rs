@@ -31,8 +31,9 @@ impl TraceContext {
     /// The meshtrace span that the state names, if any.
     pub fn mesh_span(&self) -> Option<SpanId> {
         let text = self.tracestate.as_ref()?.get(MEMBER)?;
-        let id = SpanId::from_hex(text).ok()?;
-        (text.len() == 16 && id != SpanId::INVALID).then_some(id)
+        // The parser of the id also takes signs, which no id has.
+        let is_id = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        SpanId::from_hex(text).ok().filter(|id| is_id && *id != SpanId::INVALID)
     }
 }
 

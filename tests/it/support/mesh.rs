@@ -1,6 +1,6 @@
 //! A small mesh for a test: sidecars made as `meshtrace proxy` would make
 //! them, an OTLP receiver that they send to, and the spans that arrived.
-#![allow(clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod agent;
 mod client;
@@ -21,7 +21,7 @@ use meshtrace::trace::ids::Ids;
 pub use agent::{Agent, Copies};
 pub use client::{Call, Open, Reply};
 pub use mcp::{Era, error, is_error, legacy_call, modern_call, notification, request, result};
-pub use seen::{Link, Span, expected, tree};
+pub use seen::{Link, Span, expected, merge, network, tree};
 pub use server::{Answer, Asked, Server};
 
 /// The longest that a test waits for something that is sure to come on a busy machine.

@@ -4,10 +4,10 @@
 //! Nothing here sleeps to let something happen: every wait ends when the
 //! bytes are there, and gives up after [`PATIENCE`].
 
-pub mod frames;
-pub mod h2;
-pub mod sink;
-pub mod strict;
+pub(crate) mod frames;
+pub(crate) mod h2;
+pub(crate) mod sink;
+pub(crate) mod strict;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,11 +20,11 @@ use meshtrace::config::{Config, Flags};
 use self::sink::Sink;
 
 /// How long a peer waits before it calls the test failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the sidecar stands, and how it finds the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// In front of an application.
     Inbound,
     /// Behind a client that was given the sidecar as its base URL.
@@ -34,35 +34,35 @@ pub enum Direction {
 }
 
 /// All of them.
-pub const ALL: [Direction; 3] = [Direction::Inbound, Direction::Base, Direction::Forward];
+pub(crate) const ALL: [Direction; 3] = [Direction::Inbound, Direction::Base, Direction::Forward];
 
 /// The ones that know a single upstream.
-pub const FIXED: [Direction; 2] = [Direction::Inbound, Direction::Base];
+pub(crate) const FIXED: [Direction; 2] = [Direction::Inbound, Direction::Base];
 
 /// A sidecar, the upstream behind it and a collector that takes everything.
-pub struct Mesh {
+pub(crate) struct Mesh {
     sidecar: Option<Sidecar>,
     at: SocketAddr,
     upstream: TcpListener,
     /// What the sidecar exported.
-    pub sink: Sink,
+    pub(crate) sink: Sink,
 }
 
 impl Mesh {
     /// A sidecar with the default settings in front of a listening upstream.
-    pub fn start(direction: Direction) -> Mesh {
+    pub(crate) fn start(direction: Direction) -> Mesh {
         Mesh::with(direction, "")
     }
 
     /// The same with the text of a configuration file.
-    pub fn with(direction: Direction, file: &str) -> Mesh {
+    pub(crate) fn with(direction: Direction, file: &str) -> Mesh {
         let upstream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let target = upstream.local_addr().unwrap().to_string();
         Mesh::towards(direction, upstream, &target, file)
     }
 
     /// The same with another target than the listening upstream.
-    pub fn towards(direction: Direction, upstream: TcpListener, target: &str, file: &str) -> Mesh {
+    pub(crate) fn towards(direction: Direction, upstream: TcpListener, target: &str, file: &str) -> Mesh {
         upstream.set_nonblocking(true).unwrap();
         let sink = Sink::start();
         let mut flags = Flags { admin: Some("off".into()), workers: Some("1".into()), ..Flags::default() };
@@ -87,27 +87,27 @@ impl Mesh {
     }
 
     /// Where clients connect.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.at
     }
 
     /// The address of the upstream, which is what clients put into `Host`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.upstream.local_addr().unwrap().to_string()
     }
 
     /// A new client.
-    pub fn connect(&self) -> Raw {
+    pub(crate) fn connect(&self) -> Raw {
         Raw::new(TcpStream::connect(self.at).unwrap())
     }
 
     /// The next connection that the sidecar opens to the upstream.
-    pub fn accept(&self) -> Raw {
+    pub(crate) fn accept(&self) -> Raw {
         wait("the upstream connection", || self.try_accept())
     }
 
     /// A connection that the sidecar has opened and nobody accepted yet.
-    pub fn try_accept(&self) -> Option<Raw> {
+    pub(crate) fn try_accept(&self) -> Option<Raw> {
         match self.upstream.accept() {
             Ok((stream, _)) => Some(Raw::new(stream)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
@@ -117,7 +117,7 @@ impl Mesh {
 
     /// A client and an upstream that have exchanged one small message, so
     /// that both connections stand.
-    pub fn pair(&self) -> (Raw, Raw) {
+    pub(crate) fn pair(&self) -> (Raw, Raw) {
         let mut client = self.connect();
         client.send(format!("GET /first HTTP/1.1\r\nHost: {}\r\n\r\n", self.host()));
         let mut server = self.accept();
@@ -128,17 +128,17 @@ impl Mesh {
     }
 
     /// The upstream's listener for servers that accept by themselves.
-    pub fn listener(&self) -> TcpListener {
+    pub(crate) fn listener(&self) -> TcpListener {
         self.upstream.try_clone().unwrap()
     }
 
     /// Stops the sidecar and returns when it has stopped.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.sidecar.take().unwrap().stop();
     }
 
     /// Begins to stop the sidecar on another thread.
-    pub fn stop_beside(&mut self) -> std::thread::JoinHandle<()> {
+    pub(crate) fn stop_beside(&mut self) -> std::thread::JoinHandle<()> {
         let sidecar = self.sidecar.take().unwrap();
         std::thread::spawn(move || sidecar.stop())
     }
@@ -152,7 +152,7 @@ fn write_config(text: &str, unique: u16) -> PathBuf {
 }
 
 /// Asks again and again until there is an answer.
-pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -164,7 +164,7 @@ pub fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// One end of a connection, read and written byte by byte.
-pub struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
     ahead: Vec<u8>,
     /// What is left of the chunk that is being read.
@@ -173,7 +173,7 @@ pub struct Raw {
 
 /// How a connection ended, and what had come before.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The peer closed it.
     Clean(Vec<u8>),
     /// The peer broke it off.
@@ -182,7 +182,7 @@ pub enum End {
 
 impl Raw {
     /// Takes a connected socket.
-    pub fn new(stream: TcpStream) -> Raw {
+    pub(crate) fn new(stream: TcpStream) -> Raw {
         stream.set_nonblocking(false).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -192,28 +192,28 @@ impl Raw {
 
     /// Sends all of it.
     #[track_caller]
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
     /// Sends all of it or as much as the peer takes.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// Says that nothing more will be sent.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Breaks the connection off.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads a head, its empty line included.
     #[track_caller]
-    pub fn head(&mut self) -> String {
+    pub(crate) fn head(&mut self) -> String {
         loop {
             if let Some(end) = find(&self.ahead, b"\r\n\r\n") {
                 let head = self.ahead.drain(..end + 4).collect();
@@ -225,13 +225,13 @@ impl Raw {
 
     /// Reads a head and takes the trace fields out of it.
     #[track_caller]
-    pub fn plain_head(&mut self) -> String {
+    pub(crate) fn plain_head(&mut self) -> String {
         without_trace(&self.head())
     }
 
     /// Reads so many bytes.
     #[track_caller]
-    pub fn take(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
         while self.ahead.len() < length {
             self.more("a body");
         }
@@ -240,7 +240,7 @@ impl Raw {
 
     /// Reads exactly these bytes.
     #[track_caller]
-    pub fn expect(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn expect(&mut self, bytes: impl AsRef<[u8]>) {
         let wanted = bytes.as_ref();
         let got = self.take(wanted.len());
         assert!(got == wanted, "got {:?}, wanted {:?}", text(&got), text(wanted));
@@ -248,7 +248,7 @@ impl Raw {
 
     /// Reads so many bytes of a chunked body, however they are cut.
     #[track_caller]
-    pub fn chunked(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn chunked(&mut self, length: usize) -> Vec<u8> {
         let mut data = Vec::new();
         while data.len() < length {
             if self.chunk == 0 {
@@ -267,7 +267,7 @@ impl Raw {
 
     /// Reads a chunked body to its end: what was left of it, and its trailers.
     #[track_caller]
-    pub fn chunked_end(&mut self) -> (Vec<u8>, String) {
+    pub(crate) fn chunked_end(&mut self) -> (Vec<u8>, String) {
         let mut data = self.chunked(self.chunk);
         loop {
             self.chunk = self.chunk_size();
@@ -304,7 +304,7 @@ impl Raw {
 
     /// Reads until the connection ends.
     #[track_caller]
-    pub fn end(&mut self) -> End {
+    pub(crate) fn end(&mut self) -> End {
         let mut buffer = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
@@ -318,13 +318,13 @@ impl Raw {
 
     /// Waits for the clean end of a connection on which nothing more comes.
     #[track_caller]
-    pub fn closes(&mut self) {
+    pub(crate) fn closes(&mut self) {
         assert_eq!(self.end(), End::Clean(Vec::new()));
     }
 
     /// Waits for the end, clean or not, of a connection on which nothing more comes.
     #[track_caller]
-    pub fn is_gone(&mut self) {
+    pub(crate) fn is_gone(&mut self) {
         let end = self.end();
         assert!(matches!(&end, End::Clean(rest) | End::Reset(rest) if rest.is_empty()), "{end:?}");
     }
@@ -332,7 +332,7 @@ impl Raw {
     /// Says that nothing has come so far. It proves little alone; a script
     /// that goes on and works shows that nothing was lost or doubled.
     #[track_caller]
-    pub fn is_quiet(&mut self) {
+    pub(crate) fn is_quiet(&mut self) {
         assert!(self.ahead.is_empty(), "read ahead: {:?}", text(&self.ahead));
         self.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let mut one = [0];
@@ -344,7 +344,7 @@ impl Raw {
     }
 
     /// The socket, for what a script cannot say.
-    pub fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream
     }
 
@@ -360,28 +360,28 @@ impl Raw {
 }
 
 /// Whether an error means that the peer broke off.
-pub fn is_break(error: &std::io::Error) -> bool {
+pub(crate) fn is_break(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
 }
 
 /// Takes the lines of the trace fields out of a head.
-pub fn without_trace(head: &str) -> String {
+pub(crate) fn without_trace(head: &str) -> String {
     let ours = ["traceparent:", "tracestate:", "baggage:"];
     head.split_inclusive("\r\n").filter(|line| !ours.iter().any(|name| line.starts_with(name))).collect()
 }
 
 /// The value of a field in a head, by its name in lower case.
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     fields.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 /// Where `needle` begins in `bytes`.
-pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Bytes as text for a message.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(600)]).into_owned()
 }

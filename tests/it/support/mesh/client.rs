@@ -89,11 +89,27 @@ impl Call {
         (pieces, async move { self.exchange(to, body).await.unwrap() })
     }
 
+    /// Sends several over one connection, each when the one before it is answered.
+    pub async fn send_in_turn(calls: Vec<Call>, to: SocketAddr) -> Vec<Reply> {
+        let (mut sender, from, _connection) = connect(to).await;
+        let mut replies = Vec::new();
+        for call in calls {
+            let body = Body::from(call.body.clone());
+            let sent = sender.send_request(call.request(to, body));
+            let response = timeout(PATIENCE, sent).await.expect("an answer in time").unwrap();
+            replies.push(read(response, from).await.expect("a whole body"));
+        }
+        replies
+    }
+
     async fn exchange(self, to: SocketAddr, body: Body) -> Result<Open, hyper::Error> {
-        let tcp = TcpStream::connect(to).await.unwrap();
-        let from = tcp.local_addr().unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
-        let task = AbortOnDrop(tokio::spawn(async move { drop(connection.await) }));
+        let (mut sender, from, connection) = connect(to).await;
+        let sent = sender.send_request(self.request(to, body));
+        let response = timeout(PATIENCE, sent).await.expect("an answer in time")?;
+        Ok(Open { response, from, _connection: connection })
+    }
+
+    fn request(self, to: SocketAddr, body: Body) -> Request<Body> {
         let mut request = Request::builder().method(self.method).uri(&self.path);
         if !self.headers.iter().any(|(name, _)| name == "host") {
             request = request.header("host", to.to_string());
@@ -101,10 +117,21 @@ impl Call {
         for (name, value) in &self.headers {
             request = request.header(name, value.as_slice());
         }
-        let sent = sender.send_request(request.body(body).unwrap());
-        let response = timeout(PATIENCE, sent).await.expect("an answer in time")?;
-        Ok(Open { response, from, _connection: task })
+        request.body(body).unwrap()
     }
+}
+
+async fn connect(to: SocketAddr) -> (http1::SendRequest<Body>, SocketAddr, AbortOnDrop) {
+    let tcp = TcpStream::connect(to).await.unwrap();
+    let from = tcp.local_addr().unwrap();
+    let (sender, connection) = http1::handshake(TokioIo::new(tcp)).await.unwrap();
+    (sender, from, AbortOnDrop(tokio::spawn(async move { drop(connection.await) })))
+}
+
+async fn read(response: Response<Incoming>, from: SocketAddr) -> Result<Reply, hyper::Error> {
+    let (head, body) = response.into_parts();
+    let body = timeout(PATIENCE, body.collect()).await.expect("a body in time")?.to_bytes();
+    Ok(Reply { status: head.status.as_u16(), headers: head.headers, body, from })
 }
 
 struct AbortOnDrop(JoinHandle<()>);
@@ -145,9 +172,7 @@ impl Open {
 
     /// Reads to the end, or to where the body breaks off.
     pub async fn try_read(self) -> Result<Reply, hyper::Error> {
-        let (head, body) = self.response.into_parts();
-        let body = timeout(PATIENCE, body.collect()).await.expect("a body in time")?.to_bytes();
-        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body, from: self.from })
+        read(self.response, self.from).await
     }
 }
 

@@ -5,43 +5,43 @@
 use super::Raw;
 
 /// The first bytes of a client, with empty settings.
-pub const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+pub(crate) const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
 /// Types of frames.
-pub const DATA: u8 = 0;
+pub(crate) const DATA: u8 = 0;
 /// See [`DATA`].
-pub const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 /// See [`DATA`].
-pub const RST_STREAM: u8 = 3;
+pub(crate) const RST_STREAM: u8 = 3;
 /// See [`DATA`].
-pub const SETTINGS: u8 = 4;
+pub(crate) const SETTINGS: u8 = 4;
 /// See [`DATA`].
-pub const PING: u8 = 6;
+pub(crate) const PING: u8 = 6;
 /// See [`DATA`].
-pub const GOAWAY: u8 = 7;
+pub(crate) const GOAWAY: u8 = 7;
 /// See [`DATA`].
-pub const CONTINUATION: u8 = 9;
+pub(crate) const CONTINUATION: u8 = 9;
 
 /// `END_STREAM`, or `ACK` where the frame has that.
-pub const END: u8 = 1;
+pub(crate) const END: u8 = 1;
 /// `END_HEADERS`
-pub const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// One frame.
 #[derive(Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Its type.
-    pub kind: u8,
+    pub(crate) kind: u8,
     /// Its flags.
-    pub flags: u8,
+    pub(crate) flags: u8,
     /// Its stream.
-    pub stream: u32,
+    pub(crate) stream: u32,
     /// What is in it.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// The bytes of a frame.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(stream.to_be_bytes());
@@ -50,7 +50,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A block of fields, each a literal.
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in fields {
         bytes.push(0);
@@ -78,14 +78,14 @@ fn string(bytes: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// The fields of an ordinary GET.
-pub fn get(host: &str) -> Vec<(&'static str, &str)> {
+pub(crate) fn get(host: &str) -> Vec<(&'static str, &str)> {
     vec![(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", "/")]
 }
 
 impl Raw {
     /// Reads one frame.
     #[track_caller]
-    pub fn frame(&mut self) -> Frame {
+    pub(crate) fn frame(&mut self) -> Frame {
         let head = self.take(9);
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
@@ -94,7 +94,7 @@ impl Raw {
 
     /// Reads frames until one that is wanted.
     #[track_caller]
-    pub fn frame_of(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
+    pub(crate) fn frame_of(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         // A peer that only sends others is stopped by the count.
         for _ in 0..10_000 {
             let frame = self.frame();

@@ -15,20 +15,20 @@ use tokio::task::JoinHandle;
 use super::{Mesh, PATIENCE};
 
 /// A client of a sidecar.
-pub struct Client {
+pub(crate) struct Client {
     /// Opens streams.
-    pub sender: SendRequest<Bytes>,
+    pub(crate) sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
 /// One accepted connection of the upstream.
-pub struct Server {
+pub(crate) struct Server {
     streams: mpsc::UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)>,
     connection: JoinHandle<()>,
 }
 
 /// Waits, but not for ever.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited in vain for {what}"),
@@ -37,7 +37,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 impl Mesh {
     /// A new HTTP/2 client.
-    pub async fn connect_h2(&self) -> Client {
+    pub(crate) async fn connect_h2(&self) -> Client {
         let tcp = TcpStream::connect(self.address()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let (sender, connection) = soon("the handshake", h2::client::handshake(tcp)).await.unwrap();
@@ -45,7 +45,7 @@ impl Mesh {
     }
 
     /// The next upstream connection, as an HTTP/2 server.
-    pub async fn accept_h2(&self) -> Server {
+    pub(crate) async fn accept_h2(&self) -> Server {
         let listener = tokio::net::TcpListener::from_std(self.listener()).unwrap();
         let (tcp, _) = soon("the upstream connection", listener.accept()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
@@ -62,14 +62,14 @@ impl Mesh {
     }
 
     /// An ordinary request.
-    pub fn request(&self, method: &str, path: &str) -> http::request::Builder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(format!("http://{}{path}", self.host()))
     }
 }
 
 impl Client {
     /// Sends a head, and the end of the message with it if there is no body.
-    pub async fn send(
+    pub(crate) async fn send(
         &mut self,
         request: http::request::Builder,
         end: bool,
@@ -79,36 +79,36 @@ impl Client {
     }
 
     /// Waits for the end of the connection.
-    pub async fn closed(self) -> Result<(), h2::Error> {
+    pub(crate) async fn closed(self) -> Result<(), h2::Error> {
         soon("the end of the connection", self.connection).await.unwrap()
     }
 
     /// Drops the connection at once.
-    pub fn leave(self) {
+    pub(crate) fn leave(self) {
         self.connection.abort();
     }
 }
 
 impl Server {
     /// The next stream.
-    pub async fn stream(&mut self) -> (Request<RecvStream>, SendResponse<Bytes>) {
+    pub(crate) async fn stream(&mut self) -> (Request<RecvStream>, SendResponse<Bytes>) {
         soon("a stream", self.streams.recv()).await.expect("the connection ended before")
     }
 
     /// Waits for the end of the connection.
-    pub async fn closed(mut self) {
+    pub(crate) async fn closed(mut self) {
         let rest = soon("the end of the connection", self.streams.recv()).await;
         assert!(rest.is_none(), "a stream instead of the end");
     }
 
     /// Closes the connection at once.
-    pub fn leave(self) {
+    pub(crate) fn leave(self) {
         self.connection.abort();
     }
 }
 
 /// Reads so many bytes of a body.
-pub async fn read(body: &mut RecvStream, length: usize) -> Vec<u8> {
+pub(crate) async fn read(body: &mut RecvStream, length: usize) -> Vec<u8> {
     let mut data = Vec::new();
     while data.len() < length {
         let part = soon("data", body.data()).await.expect("the body ended").unwrap();
@@ -119,7 +119,7 @@ pub async fn read(body: &mut RecvStream, length: usize) -> Vec<u8> {
 }
 
 /// Reads a body to its end, and its trailers.
-pub async fn read_all(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+pub(crate) async fn read_all(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
     let mut data = Vec::new();
     while let Some(part) = soon("data", body.data()).await {
         let part = part?;
@@ -130,11 +130,11 @@ pub async fn read_all(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap
 }
 
 /// Sends a part of a body once there is room for it.
-pub async fn write(stream: &mut SendStream<Bytes>, data: impl Into<Bytes>, end: bool) {
+pub(crate) async fn write(stream: &mut SendStream<Bytes>, data: impl Into<Bytes>, end: bool) {
     stream.send_data(data.into(), end).unwrap();
 }
 
 /// An answer with this status.
-pub fn status(status: u16) -> http::response::Builder {
+pub(crate) fn status(status: u16) -> http::response::Builder {
     Response::builder().status(status)
 }

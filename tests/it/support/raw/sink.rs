@@ -9,14 +9,14 @@ use std::time::Duration;
 use super::find;
 
 /// The collector; its thread ends with it.
-pub struct Sink {
+pub(crate) struct Sink {
     at: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Sink {
     /// Listens on a free port.
-    pub fn start() -> Sink {
+    pub(crate) fn start() -> Sink {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -31,12 +31,12 @@ impl Sink {
     }
 
     /// What to set as the OTLP endpoint.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.at)
     }
 
     /// Whether these bytes were in anything that was exported so far.
-    pub fn saw(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn saw(&self, bytes: &[u8]) -> bool {
         find(&self.seen.lock().unwrap(), bytes).is_some()
     }
 }

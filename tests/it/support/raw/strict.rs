@@ -5,24 +5,24 @@ use super::find;
 
 /// A request that can be read in one way only.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// The request line, without its end.
-    pub line: String,
+    pub(crate) line: String,
     /// The fields as they came.
-    pub fields: Vec<(String, String)>,
+    pub(crate) fields: Vec<(String, String)>,
     /// The body without its framing.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// All values of a field.
-    pub fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
     }
 }
 
 /// Reads all the requests in these bytes, which have to end with the last one.
-pub fn requests(mut bytes: &[u8]) -> Result<Vec<Request>, String> {
+pub(crate) fn requests(mut bytes: &[u8]) -> Result<Vec<Request>, String> {
     let mut requests = Vec::new();
     while !bytes.is_empty() {
         let (request, rest) = request(bytes)?;
@@ -33,7 +33,7 @@ pub fn requests(mut bytes: &[u8]) -> Result<Vec<Request>, String> {
 }
 
 /// Reads the first request and gives what follows it.
-pub fn request(bytes: &[u8]) -> Result<(Request, &[u8]), String> {
+pub(crate) fn request(bytes: &[u8]) -> Result<(Request, &[u8]), String> {
     let end = find(bytes, b"\r\n\r\n").ok_or("the head has no end")?;
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| "the head is not UTF-8")?;
     let mut lines = head.split("\r\n");
@@ -62,7 +62,11 @@ fn field(line: &str) -> Result<(String, String), String> {
     let (name, value) = line.split_once(':').ok_or_else(|| format!("the field {line:?}"))?;
     let value = value.trim_matches([' ', '\t']);
     let plain = value.chars().all(|c| c == '\t' || !c.is_control());
-    if is_token(name) && plain { Ok((name.to_owned(), value.to_owned())) } else { Err(format!("the field {line:?}")) }
+    if is_token(name) && plain {
+        Ok((name.to_owned(), value.to_owned()))
+    } else {
+        Err(format!("the field {line:?}"))
+    }
 }
 
 fn is_token(text: &str) -> bool {
