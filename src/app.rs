@@ -169,12 +169,11 @@ fn bind(config: &Config) -> Result<Bound, StartError> {
         }) {
             return Err(StartError::Loop(at));
         }
-        listeners.push((Arc::new(Route::Inbound(inbound.app.clone())), sockets));
+        listeners.push((Arc::new(Route::inbound(inbound)), sockets));
     }
     for outbound in &config.outbound {
         let sockets = bind_one("--outbound", outbound.listen, count)?;
-        let route = outbound.target.clone().map_or(Route::Forward, Route::Base);
-        listeners.push((Arc::new(route), sockets));
+        listeners.push((Arc::new(Route::outbound(outbound)), sockets));
     }
     let admin = match config.admin {
         Some(address) => bind_one("--admin", address, 1)?.pop(),

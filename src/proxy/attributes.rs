@@ -92,8 +92,8 @@ pub(super) fn of_network(span: &mut Span, version: Version, met: &Met<'_>) {
         span.set_str(key::SERVER_ADDRESS, &met.target.host);
         span.set_int(key::SERVER_PORT, i64::from(met.target.port));
     } else {
-        span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip().to_canonical().to_string());
-        span.set_int(key::CLIENT_PORT, i64::from(met.downstream.port()));
+        span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip);
+        span.set_int(key::CLIENT_PORT, i64::from(met.downstream.address.port()));
     }
 }
 

@@ -28,13 +28,28 @@ use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
 use crate::w3c::tracestate::Tracestate;
 
+/// The other end of a connection, with its address in the form of attributes.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address.
+    pub address: SocketAddr,
+    /// Its IP as text; an IPv4 address that came through a dual-stack socket is IPv4.
+    pub ip: String,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Peer { address, ip: address.ip().to_canonical().to_string() }
+    }
+}
+
 /// Where and when a request was met.
 #[derive(Clone, Copy, Debug)]
 pub struct Met<'a> {
     /// Whether it comes from the pod's own application.
     pub outbound: bool,
-    /// Who sent it.
-    pub downstream: SocketAddr,
+    /// Who sent it: the address, as text too, and the port.
+    pub downstream: &'a Peer,
     /// Whom it goes to.
     pub target: &'a Authority,
     /// The address that was reached there, if any was.

@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use super::begin::Peer;
 use super::flow;
 use super::route::Route;
 use super::upstream::Upstreams;
@@ -29,7 +30,7 @@ pub struct Connection {
     /// The worker that serves it.
     pub worker: Arc<Worker>,
     /// Who connected.
-    pub downstream: SocketAddr,
+    pub downstream: Peer,
     /// Its upstream side.
     pub upstreams: Upstreams,
     /// Its entry in the registry.
@@ -120,7 +121,7 @@ pub async fn serve(
     let connection = Arc::new(Connection {
         route,
         worker,
-        downstream,
+        downstream: Peer::from(downstream),
         upstreams: Upstreams::default(),
         watched,
         in_flight: AtomicUsize::new(0),
@@ -178,7 +179,7 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     })
     .await;
     if let Some(Err(error)) = result {
-        tracing::debug!(downstream = %connection.downstream, %error, "connection ended");
+        tracing::debug!(downstream = %connection.downstream.address, %error, "connection ended");
     }
 }
 
@@ -209,7 +210,7 @@ async fn serve_http2(stream: Stream, connection: Arc<Connection>) {
     })
     .await;
     if let Err(error) = result {
-        tracing::debug!(downstream = %connection.downstream, %error, "connection ended");
+        tracing::debug!(downstream = %connection.downstream.address, %error, "connection ended");
     }
 }
 

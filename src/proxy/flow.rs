@@ -50,7 +50,7 @@ pub async fn handle(
 
     let met = Met {
         outbound: connection.route.is_outbound(),
-        downstream: connection.downstream,
+        downstream: &connection.downstream,
         target: &target,
         upstream: upstream.as_ref().ok().map(|(upstream, _)| upstream.peer),
         started: started.0,
@@ -79,7 +79,7 @@ fn refuse_loop(
 /// The second half: the request is ready and has an upstream to go to.
 struct Forward {
     connection: Arc<Connection>,
-    target: Authority,
+    target: Arc<Authority>,
     asked: Asked,
     exchange: Option<Box<Exchange>>,
     in_flight: InFlight,

@@ -1,26 +1,41 @@
 //! Where a request goes: the application behind an inbound listener, the
 //! server of a base URL, or whatever a forward-proxy request names.
 
+use std::sync::Arc;
+
 use http::header::{self, HeaderValue};
 use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version, request};
 
 use super::error::ProxyError;
 use super::headers;
-use super::settings::{Authority, BaseUrl};
+use super::settings::{Authority, Inbound, Outbound};
 
 /// The direction of a listener, seen from the pod.
 #[derive(Clone, Debug)]
 pub enum Route {
     /// Inbound: everything goes to the application.
-    Inbound(Authority),
-    /// Outbound to one server.
-    Base(BaseUrl),
+    Inbound(Arc<Authority>),
+    /// Outbound to one server, with the path of its base URL.
+    Base(Arc<Authority>, String),
     /// Outbound to whatever the request names.
     Forward,
 }
 
 impl Route {
+    /// The route of an inbound listener.
+    pub fn inbound(inbound: &Inbound) -> Self {
+        Route::Inbound(Arc::new(inbound.app.clone()))
+    }
+
+    /// The route of an outbound listener.
+    pub fn outbound(outbound: &Outbound) -> Self {
+        match &outbound.target {
+            Some(base) => Route::Base(Arc::new(base.authority.clone()), base.prefix.clone()),
+            None => Route::Forward,
+        }
+    }
+
     /// Whether requests come from the pod's own application.
     pub fn is_outbound(&self) -> bool {
         !matches!(self, Route::Inbound(_))
@@ -39,16 +54,16 @@ impl Route {
 
     /// Finds the target and gives the request the form that it has to have
     /// there. What the client said to a forward proxy alone is taken out.
-    pub fn target(&self, head: &mut request::Parts) -> Result<Authority, ProxyError> {
+    pub fn target(&self, head: &mut request::Parts) -> Result<Arc<Authority>, ProxyError> {
         match self {
-            Route::Inbound(app) => Ok(app.clone()),
-            Route::Base(base) => {
-                prefix(head, &base.prefix)?;
-                Ok(base.authority.clone())
+            Route::Inbound(app) => Ok(Arc::clone(app)),
+            Route::Base(server, path) => {
+                prefix(head, path)?;
+                Ok(Arc::clone(server))
             }
             Route::Forward => {
                 headers::leave_proxy(&mut head.headers);
-                named(head)
+                named(head).map(Arc::new)
             }
         }
     }
@@ -174,10 +189,8 @@ mod tests {
     #[test]
     fn a_base_url_puts_its_path_in_front_and_leaves_host_alone() {
         let base = |prefix: &str| {
-            Route::Base(BaseUrl {
-                authority: Authority { host: "weather".into(), port: 8000 },
-                prefix: prefix.into(),
-            })
+            let server = Authority { host: "weather".into(), port: 8000 };
+            Route::Base(Arc::new(server), prefix.into())
         };
         let mut request = head("POST", "/mcp?x=1", Some("localhost:14001"));
         assert_eq!(base("/v1").target(&mut request).unwrap().to_string(), "weather:8000");

@@ -62,7 +62,7 @@ pub fn join(
 pub async fn connect(
     mut head: request::Parts,
     body: Incoming,
-    target: Authority,
+    target: Arc<Authority>,
     connection: Arc<Connection>,
     started: (Instant, SystemTime),
 ) -> Response<ResponseBody> {
@@ -70,7 +70,7 @@ pub async fn connect(
     let dialled = dial::dial(&target.host, target.port, limits.connect_timeout).await;
     let met = Met {
         outbound: true,
-        downstream: connection.downstream,
+        downstream: &connection.downstream,
         target: &target,
         upstream: dialled.as_ref().ok().map(|(_, peer)| *peer),
         started: started.0,

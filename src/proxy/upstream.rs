@@ -40,7 +40,7 @@ pub struct Upstreams {
 
 /// One upstream connection.
 pub struct Upstream {
-    target: Authority,
+    target: Arc<Authority>,
     /// The address that was reached.
     pub peer: SocketAddr,
     /// Our own address on it.
@@ -82,7 +82,7 @@ impl Upstreams {
     /// The connection to a target, opened if there is none that lives.
     pub async fn get(
         &self,
-        target: &Authority,
+        target: &Arc<Authority>,
         version: Version,
         limits: &Limits,
     ) -> Result<(Arc<Upstream>, Guard), DialError> {
@@ -91,7 +91,8 @@ impl Upstreams {
             Some(upstream) => upstream,
             None => {
                 let (tcp, peer) = dial::dial(&target.host, target.port, limits.connect_timeout).await?;
-                let upstream = Arc::new(Upstream::open(target.clone(), tcp, peer, version, limits).await?);
+                let upstream =
+                    Arc::new(Upstream::open(Arc::clone(target), tcp, peer, version, limits).await?);
                 self.add(Arc::clone(&upstream));
                 upstream
             }
@@ -119,7 +120,7 @@ impl Upstreams {
         let mut open = self.lock();
         open.retain(|upstream| upstream.is_open());
         let fits = |upstream: &&Arc<Upstream>| {
-            upstream.target == *target
+            *upstream.target == *target
                 && match upstream.protocol {
                     Handle::Http1 { .. } => {
                         version != Version::HTTP_2 && !upstream.busy.load(Ordering::Relaxed)
@@ -147,7 +148,7 @@ impl Upstreams {
 
 impl Upstream {
     async fn open(
-        target: Authority,
+        target: Arc<Authority>,
         tcp: TcpStream,
         peer: SocketAddr,
         version: Version,
