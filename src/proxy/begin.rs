@@ -101,6 +101,14 @@ struct Start<'a> {
     note: Option<&'static str>,
 }
 
+/// A decision, and what follows from it.
+struct Decided {
+    /// The span, where it is recorded.
+    span: Option<Box<Span>>,
+    /// The context that goes on in either case.
+    outgoing: Outgoing,
+}
+
 type Started = (Option<Box<Exchange>>, Injection);
 
 impl Start<'_> {
@@ -108,92 +116,83 @@ impl Start<'_> {
     fn inbound(&self, subject: &Subject<'_>) -> Started {
         let claim = self.claim();
         let tracer = &self.worker.tracer;
-        if is_session_long(subject) {
-            // Whatever inherits the context of a session would be parented
-            // wrongly for as long as it lives, so the agent gets none of ours.
-            if let Some(context) = claim.context() {
-                tracer.server_spans.never_a_parent(context.parent.span_id);
-            }
-            let span = self.wants_span(subject).then(|| self.sampled(subject, claim.context())).flatten();
-            let exchange = span.map(|(mut span, _)| {
-                tracer.server_spans.never_a_parent(span.span_id);
-                self.link(&mut span, claim.other, "other_carrier");
-                self.exchange(span, subject)
-            });
-            return (exchange, Injection::nothing());
-        }
-        if !self.wants_span(subject) {
-            return (None, Injection::nothing());
-        }
         let trusted = self.propagation().trust_inbound;
         let parent = claim.context().filter(|_| trusted);
-        let baggage = if trusted { self.baggage() } else { None };
         let mut injection = self.injection(subject);
-        injection.baggage = baggage.clone();
-        injection.drop_baggage = !trusted;
-        let Some((mut span, outgoing)) = self.sampled(subject, parent) else {
-            return self.unrecorded_inbound(parent, baggage, injection);
-        };
-        let link = if trusted { claim.other } else { claim.context().map(|c| c.parent) };
-        self.link(&mut span, link, if trusted { "other_carrier" } else { "untrusted" });
-        let id = span.span_id;
-        let mut exchange = self.exchange(span, subject);
-        tracer.server_spans.begin(id, baggage);
-        exchange.remember(id);
-        injection.context = Context::Write(outgoing);
-        (Some(exchange), injection)
-    }
-
-    /// The decision not to record travels on; nothing else is done, but for
-    /// baggage, which agents drop and which has nothing to do with recording.
-    fn unrecorded_inbound(
-        &self,
-        parent: Option<&TraceContext>,
-        baggage: Option<Baggage>,
-        mut injection: Injection,
-    ) -> Started {
-        let outgoing = self.unrecorded(parent);
-        let mut exchange = None;
-        if baggage.is_some() {
-            let id = outgoing.parent.span_id;
-            self.worker.tracer.server_spans.begin(id, baggage);
-            let mut keeper = Box::new(Exchange::unrecorded(Arc::clone(self.worker), self.met.started));
-            keeper.remember(id);
-            exchange = Some(keeper);
+        if !trusted {
+            injection.context = Context::Strip;
+            injection.drop_baggage = true;
         }
-        injection.context = Context::Write(outgoing);
+        let session_long = is_session_long(subject);
+        if session_long {
+            // Whatever inherits the context of a session would be parented
+            // wrongly for as long as it lives, so the agent gets none of ours.
+            for context in claim.context().into_iter().chain(&claim.other) {
+                tracer.server_spans.never_a_parent(context.parent.span_id);
+            }
+        }
+        if !self.wants_span(subject) {
+            return (None, injection);
+        }
+        let decided = self.decide(subject, parent);
+        if session_long {
+            let exchange = decided.span.map(|mut span| {
+                tracer.server_spans.never_a_parent(span.span_id);
+                self.link_inbound(&mut span, &claim);
+                self.exchange(span, subject)
+            });
+            return (exchange, injection);
+        }
+        let baggage = if trusted { self.baggage() } else { None };
+        injection.baggage = baggage.clone();
+        // An unrecorded request is remembered only where baggage, which
+        // agents drop, has to find its way to the calls made meanwhile.
+        let keep = decided.span.is_some() || baggage.is_some();
+        let id = decided.outgoing.parent.span_id;
+        let mut exchange = match decided.span {
+            Some(mut span) => {
+                self.link_inbound(&mut span, &claim);
+                Some(self.exchange(span, subject))
+            }
+            None if keep => Some(Box::new(Exchange::unrecorded(Arc::clone(self.worker), self.met.started))),
+            None => None,
+        };
+        if let Some(exchange) = &mut exchange {
+            tracer.server_spans.begin(id, baggage);
+            exchange.remember(id);
+        }
+        injection.context = Context::Write(decided.outgoing);
         (exchange, injection)
     }
 
     /// A call of the pod: its CLIENT span hangs under what the call proves.
     fn outbound(&self, subject: &Subject<'_>) -> Started {
         let tracer = &self.worker.tracer;
-        let parent = links::parent_of_call(self.claim(), &tracer.server_spans);
+        let claim = self.claim();
+        let mut claimed = claim.context().into_iter().chain(&claim.other);
+        let copied = claimed.any(|context| tracer.server_spans.knows(context));
+        let parent = links::parent_of_call(claim, &tracer.server_spans);
         let mut injection = self.injection(subject);
         let allowed = self.may_see_context();
-        if !allowed && parent.server_span.is_some() {
+        if !allowed && copied {
             // The agent copied what we gave it; that is not for strangers.
             injection.context = Context::Strip;
             injection.drop_baggage = true;
         }
-        if matches!(subject, Subject::Quiet) || !self.wants_span(subject) {
+        if !self.wants_span(subject) {
             return (None, injection);
-        }
-        if allowed {
-            injection.baggage = self.outgoing_baggage(parent.server_span);
         }
         self.worker.metrics.proxy.parent(parent.provenance.method.index());
-        let Some((mut span, outgoing)) = self.sampled(subject, parent.context.as_ref()) else {
-            if allowed {
-                injection.context = Context::Write(self.unrecorded(parent.context.as_ref()));
-            }
-            return (None, injection);
-        };
-        self.describe_parent(&mut span, &parent);
+        let decided = self.decide(subject, parent.context.as_ref());
         if allowed {
-            injection.context = Context::Write(outgoing);
+            injection.baggage = self.outgoing_baggage(parent.server_span);
+            injection.context = Context::Write(decided.outgoing);
         }
-        (Some(self.exchange(span, subject)), injection)
+        let exchange = decided.span.map(|mut span| {
+            self.describe_parent(&mut span, &parent);
+            self.exchange(span, subject)
+        });
+        (exchange, injection)
     }
 
     fn propagation(&self) -> &Propagation {
@@ -277,13 +276,19 @@ impl Start<'_> {
         injection
     }
 
-    /// Decides, and starts the span with what is known of the request.
-    fn sampled(&self, subject: &Subject<'_>, parent: Option<&TraceContext>) -> Option<(Box<Span>, Outgoing)> {
+    /// Decides, and starts the span with what is known of the request. The
+    /// context that goes on is that of the span; where nothing is recorded it
+    /// is the caller's own, since a span of ours would never be seen.
+    fn decide(&self, subject: &Subject<'_>, parent: Option<&TraceContext>) -> Decided {
         let tracer = &self.worker.tracer;
         let trace_id = parent.map_or_else(|| tracer.ids.trace_id(), |p| p.parent.trace_id);
         let decision = tracer.sampler.decide(parent, trace_id);
         if !decision.sampled {
-            return None;
+            let outgoing = match parent {
+                Some(parent) => Outgoing::passed_on(parent, &decision, || tracer.ids.span_id()),
+                None => Outgoing::unrecorded_root(trace_id, tracer.ids.span_id()),
+            };
+            return Decided { span: None, outgoing };
         }
         let span_id = tracer.ids.span_id();
         let flags = flags(parent, true);
@@ -305,20 +310,7 @@ impl Start<'_> {
         if let Some(note) = self.note {
             span.set_static(key::MESHTRACE_BODY, note);
         }
-        Some((span, outgoing))
-    }
-
-    /// The context for a request that nobody records: the caller's own where
-    /// there is one, since a span of ours would never be seen.
-    fn unrecorded(&self, parent: Option<&TraceContext>) -> Outgoing {
-        let tracer = &self.worker.tracer;
-        match parent {
-            Some(parent) => {
-                let decision = tracer.sampler.decide(Some(parent), parent.parent.trace_id);
-                Outgoing::passed_on(parent, &decision)
-            }
-            None => Outgoing::unrecorded_root(tracer.ids.trace_id(), tracer.ids.span_id()),
-        }
+        Decided { span: Some(span), outgoing }
     }
 
     fn exchange(&self, span: Box<Span>, subject: &Subject<'_>) -> Box<Exchange> {
@@ -328,6 +320,15 @@ impl Start<'_> {
             _ => Awaited::Response,
         };
         Box::new(Exchange::new(Arc::clone(self.worker), span, self.met.started, awaited))
+    }
+
+    /// Links to the claim that lost, or to the one that is not trusted.
+    fn link_inbound(&self, span: &mut Span, claim: &Claim) {
+        if self.propagation().trust_inbound {
+            self.link(span, claim.other.as_ref().map(|c| c.parent), "other_carrier");
+        } else {
+            self.link(span, claim.context().map(|c| c.parent), "untrusted");
+        }
     }
 
     fn link(&self, span: &mut Span, other: Option<Traceparent>, reason: &'static str) {

@@ -104,6 +104,11 @@ pub struct ResponseBody {
     source: Source,
     /// Taken from the source while frames were joined, to be given next.
     ahead: Option<Item>,
+    /// The source has failed, and what came before it has been given.
+    failing: bool,
+    /// The length that the head of an empty body names, which hyper has to
+    /// be told so that the field stays where it stands.
+    said: Option<u64>,
     exchange: Option<Box<Exchange>>,
     /// Frees both connections for the next exchange when dropped.
     held: Option<(Guard, InFlight)>,
@@ -118,7 +123,23 @@ enum Source {
 impl ResponseBody {
     /// A body that the proxy itself made.
     pub fn local(bytes: Bytes) -> Self {
-        ResponseBody { source: Source::Local(Some(bytes)), ahead: None, exchange: None, held: None }
+        ResponseBody {
+            source: Source::Local(Some(bytes)),
+            ahead: None,
+            failing: false,
+            said: None,
+            exchange: None,
+            held: None,
+        }
+    }
+
+    /// Says that the head names this length although no byte will come, as in
+    /// answers to `HEAD`, in 304, and for a length of zero.
+    pub fn saying(mut self, length: Option<u64>) -> Self {
+        if self.is_end_stream() {
+            self.said = length;
+        }
+        self
     }
 
     /// A body from the upstream, observed on behalf of an exchange if there is one.
@@ -131,6 +152,8 @@ impl ResponseBody {
         let mut body = ResponseBody {
             source: Source::Upstream(incoming, upstream),
             ahead: None,
+            failing: false,
+            said: None,
             exchange,
             held: Some(held),
         };
@@ -218,6 +241,13 @@ impl Body for ResponseBody {
                 this.finish();
                 return Poll::Ready(None);
             }
+            Some(Err(error)) if !this.failing => {
+                // A turn of its own lets hyper write what came before.
+                this.failing = true;
+                this.ahead = Some(Some(Err(error)));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Some(Err(error)) => {
                 this.fail(&error);
                 return Poll::Ready(Some(Err(error.into())));
@@ -241,7 +271,8 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none()
+        self.said.is_none()
+            && self.ahead.is_none()
             && match &self.source {
                 Source::Local(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
                 Source::Upstream(incoming, _) => incoming.is_end_stream(),
@@ -249,6 +280,9 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(length) = self.said {
+            return SizeHint::with_exact(length);
+        }
         match &self.source {
             Source::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             // Only asked before the first frame, when nothing is kept ahead.

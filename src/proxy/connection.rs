@@ -253,6 +253,10 @@ impl Watch<'_> {
         }
         if watched.is_draining() && !self.closing {
             self.closing = true;
+            if self.head_begun {
+                // hyper waits for the rest of a head that has begun.
+                watched.set_deadline(connection.worker.registry.deadline(Duration::ZERO));
+            }
             return Verdict::Finish;
         }
         Verdict::Stay

@@ -111,7 +111,8 @@ impl Forward {
                 return Err(Abort(error));
             }
         };
-        headers::leave_hop_of_response(response.headers_mut());
+        let tunnel = self.asked.connect && response.status().is_success();
+        headers::leave_hop_of_response(response.headers_mut(), tunnel);
         if let Some(downstream) = downstream
             && switch::switches(&response, self.asked)
         {
@@ -179,7 +180,9 @@ impl Forward {
         if let Some(exchange) = &mut self.exchange {
             exchange.response_head(&head);
         }
-        let body = ResponseBody::upstream(body, upstream, self.exchange, (guard, self.in_flight));
+        let length = headers::only_length(&head);
+        let body =
+            ResponseBody::upstream(body, upstream, self.exchange, (guard, self.in_flight)).saying(length);
         Response::from_parts(head, body)
     }
 

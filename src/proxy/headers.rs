@@ -5,7 +5,7 @@
 //! only while nothing is removed from it, so a removal rebuilds the map.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Version};
+use http::{Method, Request, Version, response};
 
 use opentelemetry::trace::TraceFlags;
 
@@ -92,8 +92,14 @@ pub fn leave_hop(headers: &mut HeaderMap, version: Version, method: &Method) -> 
     Asked { upgrade: upgrade || connect, connect, expect }
 }
 
-/// The same for a response.
-pub fn leave_hop_of_response(headers: &mut HeaderMap) {
+/// The same for a response. One with two framings leaves with the one that
+/// counts (RFC 9112, 6.3), and a tunnel has none at all (RFC 9110, 9.3.6).
+pub fn leave_hop_of_response(headers: &mut HeaderMap, tunnel: bool) {
+    if tunnel {
+        remove(headers, &[header::CONTENT_LENGTH, header::TRANSFER_ENCODING]);
+    } else if headers.contains_key(header::TRANSFER_ENCODING) {
+        remove(headers, &[header::CONTENT_LENGTH]);
+    }
     if headers.contains_key(header::CONNECTION) {
         leave_connection(headers);
     }
@@ -143,6 +149,16 @@ fn leave_connection(headers: &mut HeaderMap) {
             None
         }
     });
+}
+
+/// The length that the head of an HTTP/1 response names in one field.
+pub fn only_length(head: &response::Parts) -> Option<u64> {
+    if head.version == Version::HTTP_2 {
+        return None;
+    }
+    let mut values = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let value = values.next()?;
+    if values.next().is_some() { None } else { value.to_str().ok()?.trim().parse().ok() }
 }
 
 /// Takes out what a client says to a forward proxy alone (RFC 9110, 11.7).
@@ -283,6 +299,9 @@ fn inject_b3(headers: &mut HeaderMap, formats: Formats, parent: &Traceparent) {
         set(headers, HeaderName::from_static(b3::B3), &text);
     }
     if formats.b3multi {
+        // They would speak of the caller's parent, and of a wish that the
+        // decision already took in.
+        remove(headers, &[b3::PARENT_SPAN_ID, b3::FLAGS].map(HeaderName::from_static));
         let fields = context.encode_multi();
         let values = [
             (b3::TRACE_ID, fields.trace_id.as_ref().map(<[u8; 32]>::as_slice)),
@@ -293,6 +312,14 @@ fn inject_b3(headers: &mut HeaderMap, formats: Formats, parent: &Traceparent) {
             set(headers, HeaderName::from_static(name), value.unwrap_or_default());
         }
     }
+}
+
+/// Removes trace context in every format.
+pub fn strip(headers: &mut HeaderMap) {
+    let b3 = [b3::B3, b3::TRACE_ID, b3::SPAN_ID, b3::PARENT_SPAN_ID, b3::SAMPLED, b3::FLAGS];
+    let b3 = b3.map(HeaderName::from_static);
+    remove(headers, &[TRACEPARENT, TRACESTATE]);
+    remove(headers, &b3);
 }
 
 /// Writes baggage, replacing what was there.

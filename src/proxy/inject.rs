@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request};
 
-use super::headers::{self, BAGGAGE, TRACEPARENT, TRACESTATE};
+use super::headers::{self, BAGGAGE};
 use super::settings::Propagation;
 use crate::mcp::message::Message;
 use crate::mcp::meta::{self, Carrier};
@@ -69,7 +69,7 @@ impl Injection {
             Context::Write(out) => {
                 headers::inject(headers, propagation.formats, &out.parent, &out.tracestate)
             }
-            Context::Strip => headers::remove(headers, &[TRACEPARENT, TRACESTATE]),
+            Context::Strip => headers::strip(headers),
         }
         match &self.baggage {
             Some(baggage) => headers::inject_baggage(headers, baggage),

@@ -137,6 +137,8 @@ impl Reader {
             }
         }
         match step {
+            // Sent as a whole it would lose its chunked framing.
+            Step::End if self.length == 0 && !known => self.give_back(Unread::NotJson),
             Step::End | Step::Data => self.whole(),
             Step::TooLarge => self.give_back(Unread::TooLarge),
             Step::Streams => self.give_back(Unread::Streamed),

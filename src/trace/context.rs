@@ -53,7 +53,7 @@ pub struct Claim {
     /// The context that won, with its carrier.
     pub parent: Option<(TraceContext, Carrier)>,
     /// A valid context that lost: it becomes a link, never a second parent.
-    pub other: Option<Traceparent>,
+    pub other: Option<TraceContext>,
 }
 
 impl Claim {
@@ -69,7 +69,7 @@ impl Claim {
                 } else {
                     ((meta, Carrier::Meta), header)
                 };
-                Claim { parent: Some(winner), other: differs.then_some(loser.parent) }
+                Claim { parent: Some(winner), other: differs.then_some(loser) }
             }
             (Some(meta), None) => Claim { parent: Some((meta, Carrier::Meta)), other: None },
             (None, Some(header)) => Claim { parent: Some((header, Carrier::Header)), other: None },
@@ -136,9 +136,13 @@ impl Outgoing {
     }
 
     /// The received context, passed on as it came but for the flags and the
-    /// `ot` member where the decision changed them.
-    pub fn passed_on(context: &TraceContext, decision: &Decision) -> Self {
+    /// `ot` member where the decision changed them. W3C wants a new parent id
+    /// with a new sampled flag, which `fresh` gives.
+    pub fn passed_on(context: &TraceContext, decision: &Decision, fresh: impl FnOnce() -> SpanId) -> Self {
         let mut parent = context.parent;
+        if parent.is_sampled() != decision.sampled {
+            parent.span_id = fresh();
+        }
         parent.flags = flags(Some(context), decision.sampled);
         let tracestate = match (&decision.ot, &context.tracestate) {
             (Ot::Keep, Some(state)) => state.as_str().to_owned(),
@@ -196,10 +200,10 @@ mod tests {
         let b = || Some(context(B, ""));
         let claim = Claim::choose(a(), b(), false);
         assert_eq!(claim.parent.unwrap(), (a().unwrap(), Carrier::Meta));
-        assert_eq!(claim.other.unwrap(), b().unwrap().parent);
+        assert_eq!(claim.other.unwrap(), b().unwrap());
         let claim = Claim::choose(a(), b(), true);
         assert_eq!(claim.parent.unwrap().1, Carrier::Header);
-        assert_eq!(claim.other.unwrap(), a().unwrap().parent);
+        assert_eq!(claim.other.unwrap(), a().unwrap());
         assert!(Claim::choose(a(), a(), false).other.is_none());
         assert!(Claim::choose(None, None, false).parent.is_none());
         assert_eq!(Claim::choose(None, b(), false).parent.unwrap().1, Carrier::Header);
@@ -228,11 +232,16 @@ mod tests {
     #[test]
     fn an_unrecorded_context_passes_as_it_came() {
         let parent = context(&A.replace("-03", "-02"), "x=1,mt=1111111111111111");
-        let out = Outgoing::passed_on(&parent, &Decision { sampled: false, ot: Ot::Keep });
+        let out =
+            Outgoing::passed_on(&parent, &Decision { sampled: false, ot: Ot::Keep }, || SpanId::INVALID);
         assert_eq!(out.parent, parent.parent);
         assert_eq!(out.tracestate, "x=1,mt=1111111111111111");
-        let out =
-            Outgoing::passed_on(&context(A, "x=1,ot=th:8"), &Decision { sampled: false, ot: Ot::Remove });
+        let out = Outgoing::passed_on(
+            &context(A, "x=1,ot=th:8"),
+            &Decision { sampled: false, ot: Ot::Remove },
+            || SpanId::from_bytes([7; 8]),
+        );
+        assert_eq!(out.parent.span_id, SpanId::from_bytes([7; 8]), "a new flag needs a new id");
         assert_eq!(out.tracestate, "x=1");
         assert_eq!(out.parent.flags.to_u8(), Traceparent::RANDOM.to_u8());
     }

@@ -14,6 +14,7 @@ use opentelemetry::trace::SpanId;
 
 use super::context::{Carrier, Claim, TraceContext};
 use crate::w3c::baggage::Baggage;
+use crate::w3c::traceparent::Traceparent;
 
 /// How many shards the table has: workers seldom meet on one lock.
 const SHARDS: usize = 16;
@@ -99,6 +100,12 @@ impl ServerSpans {
     /// What is known of an id.
     pub fn standing(&self, id: SpanId) -> Option<Standing> {
         self.shard(id).entries.get(&key(id)).map(|entry| entry.standing)
+    }
+
+    /// Whether a context is one that this sidecar handed out, or grew from one.
+    pub fn knows(&self, context: &TraceContext) -> bool {
+        let known = |id| self.standing(id).is_some();
+        known(context.parent.span_id) || context.mesh_span().is_some_and(known)
     }
 
     /// The baggage that came with the request that has this id.
@@ -188,7 +195,7 @@ pub struct Parent {
     /// The context to continue; a new trace without one.
     pub context: Option<TraceContext>,
     /// The claim that was not taken, to be linked to.
-    pub link: Option<crate::w3c::traceparent::Traceparent>,
+    pub link: Option<Traceparent>,
     /// The span of ours that the call belongs to, whose baggage it carries on.
     pub server_span: Option<SpanId>,
     /// How all this was found.
@@ -221,13 +228,13 @@ pub fn parent_of_call(claim: Claim, spans: &ServerSpans) -> Parent {
     };
     Parent {
         context: Some(context),
-        link: claim.other,
+        link: claim.other.map(|other| other.parent),
         server_span,
         provenance: Provenance { method, exact: true, candidates: 0, late },
     }
 }
 
-fn without_parent(link: Option<crate::w3c::traceparent::Traceparent>, spans: &ServerSpans) -> Parent {
+fn without_parent(link: Option<Traceparent>, spans: &ServerSpans) -> Parent {
     let candidates = spans.in_flight();
     let method = if candidates == 0 { Method::Background } else { Method::Ambiguous };
     Parent {
@@ -242,7 +249,6 @@ fn without_parent(link: Option<crate::w3c::traceparent::Traceparent>, spans: &Se
 mod tests {
     use super::*;
     use crate::trace::ids::Ids;
-    use crate::w3c::traceparent::Traceparent;
     use crate::w3c::tracestate::Tracestate;
 
     fn id(text: &str) -> SpanId {

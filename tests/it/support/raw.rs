@@ -44,8 +44,7 @@ pub(crate) struct Mesh {
     sidecar: Option<Sidecar>,
     at: SocketAddr,
     upstream: TcpListener,
-    /// What the sidecar exported.
-    pub(crate) sink: Sink,
+    sink: Option<Sink>,
 }
 
 impl Mesh {
@@ -83,7 +82,7 @@ impl Mesh {
         let sidecar = app::start(&config).unwrap();
         path.map(std::fs::remove_file);
         let at = *sidecar.inbound.iter().chain(&sidecar.outbound).next().unwrap();
-        Mesh { sidecar: Some(sidecar), at, upstream, sink }
+        Mesh { sidecar: Some(sidecar), at, upstream, sink: Some(sink) }
     }
 
     /// Where clients connect.
@@ -132,6 +131,11 @@ impl Mesh {
         self.upstream.try_clone().unwrap()
     }
 
+    /// Whether these bytes were in anything that the sidecar exported so far.
+    pub(crate) fn exported(&self, bytes: &[u8]) -> bool {
+        self.sink.as_ref().unwrap().saw(bytes)
+    }
+
     /// Stops the sidecar and returns when it has stopped.
     pub(crate) fn stop(&mut self) {
         self.sidecar.take().unwrap().stop();
@@ -141,6 +145,18 @@ impl Mesh {
     pub(crate) fn stop_beside(&mut self) -> std::thread::JoinHandle<()> {
         let sidecar = self.sidecar.take().unwrap();
         std::thread::spawn(move || sidecar.stop())
+    }
+}
+
+impl Drop for Mesh {
+    /// The collector's port stays taken until nobody exports to it any more,
+    /// or the upstream of another test might get it.
+    fn drop(&mut self) {
+        let (sidecar, sink) = (self.sidecar.take(), self.sink.take());
+        std::thread::spawn(move || {
+            sidecar.map(Sidecar::stop);
+            drop(sink);
+        });
     }
 }
 
