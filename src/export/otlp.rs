@@ -3,7 +3,7 @@
 //! A span is encoded once, when it ends, as one element of `ScopeSpans.spans`. A request is a short prefix with the
 //! resource and the scope in front of any number of such elements, which are never touched again.
 
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
@@ -30,15 +30,13 @@ const FIXED32: u8 = 5;
 /// Allocates only if `out` has to grow.
 pub fn encode_span(span: &Span, out: &mut Vec<u8>) {
     nested(out, 2, |out| {
-        bytes(out, 1, &span.trace_id.to_bytes());
-        bytes(out, 2, &span.span_id.to_bytes());
+        ids(out, span.trace_id, span.span_id);
         text(out, 3, span.tracestate());
         if let Some(parent) = span.parent {
             bytes(out, 4, &parent.to_bytes());
         }
         text(out, 5, span.name());
-        tag(out, 6, VARINT);
-        out.push(kind(&span.kind));
+        out.extend_from_slice(&[6 << 3 | VARINT, kind(&span.kind)]);
         time(out, 7, span.start_unix_nanos);
         time(out, 8, span.end_unix_nanos);
         for (key, value) in span.attributes() {
@@ -93,8 +91,7 @@ impl Envelope {
 
 fn encode_link(out: &mut Vec<u8>, link: &Link<'_>) {
     nested(out, 13, |out| {
-        bytes(out, 1, &link.trace_id.to_bytes());
-        bytes(out, 2, &link.span_id.to_bytes());
+        ids(out, link.trace_id, link.span_id);
         for (key, value) in link.attributes() {
             key_value(out, 4, key, &value);
         }
@@ -114,7 +111,22 @@ fn status(out: &mut Vec<u8>, status: Status<'_>) {
     });
 }
 
+/// Fields 1 and 2 of a span and of a link, written in one go.
+fn ids(out: &mut Vec<u8>, trace_id: TraceId, span_id: SpanId) {
+    let mut fields = [0; 28];
+    fields[..2].copy_from_slice(&[1 << 3 | LEN, 16]);
+    fields[2..18].copy_from_slice(&trace_id.to_bytes());
+    fields[18..20].copy_from_slice(&[2 << 3 | LEN, 8]);
+    fields[20..].copy_from_slice(&span_id.to_bytes());
+    out.extend_from_slice(&fields);
+}
+
 fn key_value(out: &mut Vec<u8>, field: u8, key: &str, value: &Value<'_>) {
+    if let Value::Str(text) = value
+        && short_text(out, field, key, text)
+    {
+        return;
+    }
     let value_len = any_value_len(value);
     tag(out, field, LEN);
     varint(out, (text_len(key) + 1 + varint_len(value_len as u64) + value_len) as u64);
@@ -122,6 +134,21 @@ fn key_value(out: &mut Vec<u8>, field: u8, key: &str, value: &Value<'_>) {
     tag(out, 2, LEN);
     varint(out, value_len as u64);
     any_value(out, value);
+}
+
+/// Writes a text attribute if it is short enough for every length in it to be one byte, as nearly all are. Such
+/// attributes are most of a span, and with the bytes between the texts written together they take half the time.
+fn short_text(out: &mut Vec<u8>, field: u8, key: &str, text: &str) -> bool {
+    const AROUND: usize = 6;
+    if key.is_empty() || key.len() + text.len() + AROUND > 0x7f {
+        return false;
+    }
+    let (key_len, text_len) = (key.len() as u8, text.len() as u8);
+    out.extend_from_slice(&[field << 3 | LEN, key_len + text_len + AROUND as u8, 1 << 3 | LEN, key_len]);
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&[2 << 3 | LEN, text_len + 2, 1 << 3 | LEN, text_len]);
+    out.extend_from_slice(text.as_bytes());
+    true
 }
 
 /// `AnyValue` is a oneof: the field is written even when it holds the default of its type.
@@ -250,8 +277,9 @@ fn time(out: &mut Vec<u8>, field: u8, unix_nanos: u64) {
 }
 
 fn fixed64(out: &mut Vec<u8>, field: u8, number: u64) {
-    tag(out, field, FIXED64);
-    out.extend_from_slice(&number.to_le_bytes());
+    let mut bytes = [field << 3 | FIXED64; 9];
+    bytes[1..].copy_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&bytes);
 }
 
 fn fixed32(out: &mut Vec<u8>, field: u8, number: u32) {

@@ -15,8 +15,12 @@ use crate::export::otlp;
 use crate::metrics::ExportMetrics;
 use crate::trace::span::Span;
 
-/// A worker's chunk is handed over when it reaches this many bytes.
+/// The most bytes that are put together in one chunk, unless a single span is larger.
 pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A worker's chunk is handed over when it reaches this many bytes: while a usual span still fits, so that the buffer
+/// does not double for the last one and memory in use stays near the bytes that are counted.
+const FULL_BYTES: usize = CHUNK_BYTES - 4 * 1024;
 
 /// How many emptied buffers are kept for the workers. More come back only after a backlog, and are given to the allocator.
 const MAX_SPARE_BUFFERS: usize = 16;
@@ -97,6 +101,7 @@ impl Exporter {
     /// Sends everything recorded before the call and waits until the collector has answered for it or it was given up.
     ///
     /// Returns whether that happened before `deadline` was over. Spans are not lost by a late flush; they keep waiting.
+    /// Has to be awaited in a tokio runtime with timers, any one.
     pub async fn flush(&self, deadline: Duration) -> bool {
         let Some((_, commands)) = &self.pipeline else { return true };
         let (answer, answered) = oneshot::channel();
@@ -110,7 +115,7 @@ impl Exporter {
     /// Stops recording, sends what waits for at most `deadline`, then ends the export task.
     ///
     /// Returns the number of spans that were lost; they are counted as dropped with the reason `shutdown`. A second call
-    /// returns at once with 0.
+    /// waits for the first and returns 0.
     pub async fn shutdown(&self, deadline: Duration) -> usize {
         let Some((_, commands)) = &self.pipeline else { return 0 };
         let until = Instant::now() + deadline;
@@ -161,7 +166,7 @@ impl Recorder {
                 return;
             }
             chunk.spans += 1;
-            if chunk.bytes.len() < CHUNK_BYTES && chunk.spans < shared.config.max_batch_spans {
+            if chunk.bytes.len() < FULL_BYTES && chunk.spans < shared.config.max_batch_spans {
                 return;
             }
             // Handed over before the lock on the chunk ends, so that a flush that finds the worker's chunk empty finds this one.

@@ -28,7 +28,9 @@ pub fn fuzz_message(data: &[u8]) {
             Doubt::NotObject => assert!(!tree.is_array() && !tree.is_object()),
             Doubt::Duplicate => assert!(tree.is_object()),
             Doubt::BadShape => assert!(is_bad_shape(data), "refused a message: {tree}"),
-            Doubt::NotJson | Doubt::NotUtf8 | Doubt::Depth => panic!("refused JSON as {doubt:?}: {tree}"),
+            Doubt::NotJson | Doubt::NotUtf8 | Doubt::Depth => {
+                panic!("refused JSON as {doubt:?}: {tree}")
+            }
         },
         (Err(_), Err(_)) => {}
     }

@@ -21,16 +21,25 @@ pub use super::text::Text;
 pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
     let text = std::str::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
     let mut scanner = Scanner::new(text);
-    scanner.is_done();
-    match scanner.peek() {
-        b'{' => {}
-        b'[' => return Err(Doubt::Batch),
-        b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => return Err(Doubt::NotObject),
-        _ => return Err(Doubt::NotJson),
+    match scanner.space() {
+        b'{' => read_message(scanner),
+        b'[' => Err(Doubt::Batch),
+        b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => Err(Doubt::NotObject),
+        _ => Err(Doubt::NotJson),
     }
-    let mut message = Message::default();
-    read::top(&mut scanner, &mut message)?;
-    if scanner.is_done() { Ok(message) } else { Err(Doubt::NotJson) }
+}
+
+/// Builds the message in the place where it is returned, because it is too large to be moved about.
+fn read_message(mut scanner: Scanner<'_>) -> Result<Message<'_>, Doubt> {
+    let mut outcome = Ok(Message::default());
+    if let Ok(message) = &mut outcome
+        && let Err(doubt) = read::top(&mut scanner, message)
+    {
+        outcome = Err(doubt);
+    } else if !scanner.is_done() {
+        outcome = Err(Doubt::NotJson);
+    }
+    outcome
 }
 
 /// Why a body was not read as a message.

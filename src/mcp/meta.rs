@@ -53,16 +53,6 @@ impl Points {
     pub(super) const TRACESTATE: usize = 1;
     pub(super) const BAGGAGE: usize = 2;
 
-    /// Remembers that the member before member `index` of `_meta` has a comma after it.
-    #[inline]
-    pub(super) fn pass_comma(&mut self, index: usize, comma: Option<usize>) {
-        for slot in self.slots.iter_mut().flatten() {
-            if slot.index + 1 == index {
-                slot.comma_after = comma;
-            }
-        }
-    }
-
     pub(super) fn are_objects(&self) -> bool {
         !matches!(self.params, Place::Foreign) && !matches!(self.meta, Place::Foreign)
     }

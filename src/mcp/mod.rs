@@ -12,6 +12,7 @@ pub mod sse;
 #[doc(hidden)]
 pub mod fuzz;
 mod id;
+mod keys;
 mod read;
 mod scan;
 mod text;

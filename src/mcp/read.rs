@@ -1,284 +1,168 @@
 //! The reader of a message: one function for each object that is looked into. None of them calls itself, so the
-//! nesting of the input never becomes nesting of calls.
+//! nesting of the input never becomes nesting of calls. Results are written in place, which spares copies of them.
 
+use super::keys::{ErrorKey, Keys, MetaKey, NamedKey, ParamsKey, ResultKey, TaskKey, TopKey};
 use super::message::{Doubt, ErrorView, Id, Kind, Message, Meta};
 use super::meta::{Place, Points, Slot};
 use super::scan::{Member, Scanner};
 use super::text::Text;
 
-type Outcome<T> = Result<T, Doubt>;
-
-const TOP_KEYS: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
-const PARAMS_KEYS: &[&str] = &[
-    "_meta",
-    "name",
-    "arguments",
-    "uri",
-    "taskId",
-    "requestId",
-    "progressToken",
-    "requestState",
-    "protocolVersion",
-    "clientInfo",
-];
-const META_KEYS: &[&str] = &[
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "progressToken",
-    "io.modelcontextprotocol/protocolVersion",
-    "io.modelcontextprotocol/clientInfo",
-    "io.modelcontextprotocol/subscriptionId",
-];
-const RESULT_KEYS: &[&str] =
-    &["isError", "resultType", "protocolVersion", "requestState", "taskId", "task", "status"];
-const ERROR_KEYS: &[&str] = &["code", "message"];
+type Outcome = Result<(), Doubt>;
 
 /// Reads the outermost object and decides what kind of message it is.
-pub(super) fn top<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<()> {
-    let mut seen = Seen::default();
-    let extent = scanner.members(|scanner, member| {
-        match member.key.name(TOP_KEYS) {
-            name if name == b"jsonrpc" => {
-                seen.once(0)?;
-                required_text(scanner, &mut message.jsonrpc)?;
-            }
-            name if name == b"id" => {
-                seen.once(1)?;
-                message.id_is_null = scanner.peek() == b'n';
-                token(scanner, &mut message.id)?;
-                if message.id.is_none() && !message.id_is_null {
-                    return Err(Doubt::BadShape);
-                }
-            }
-            name if name == b"method" => {
-                seen.once(2)?;
-                required_text(scanner, &mut message.method)?;
-            }
-            name if name == b"params" => {
-                seen.once(3)?;
-                message.points.params = params(scanner, message)?;
-            }
-            name if name == b"result" => {
-                seen.once(4)?;
-                message.has_result = true;
-                result(scanner, message)?;
-            }
-            name if name == b"error" => {
-                seen.once(5)?;
-                error(scanner, &mut message.error)?;
-            }
-            _ => scanner.skip()?,
+pub(super) fn top<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+    let extent = scanner.members(|scanner, member| match member.key {
+        TopKey::Jsonrpc => version(scanner, &mut message.jsonrpc),
+        TopKey::Id => id(scanner, message),
+        TopKey::Method => required_text(scanner, &mut message.method),
+        TopKey::Params => params(scanner, message),
+        TopKey::Result => {
+            message.has_result = true;
+            result(scanner, message)
         }
-        Ok(())
+        TopKey::Error => error(scanner, &mut message.error),
+        TopKey::Other => scanner.skip(),
     })?;
     message.points.top_close = extent.close;
     let answer = message.has_result || message.error.is_some();
-    message.kind = match (&message.method, &message.id, answer) {
-        (Some(_), Some(_), false) => Kind::Request,
-        (Some(_), None, false) => Kind::Notification,
-        (None, _, true) => Kind::Response,
+    message.kind = match (message.method.is_some(), message.id.is_some(), answer) {
+        (true, true, false) => Kind::Request,
+        (true, false, false) => Kind::Notification,
+        (false, _, true) => Kind::Response,
         _ => return Err(Doubt::BadShape),
     };
     Ok(())
 }
 
-fn params<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<Place> {
-    let mut seen = Seen::default();
-    object(scanner, |scanner, member| {
-        match member.key.name(PARAMS_KEYS) {
-            name if name == b"_meta" => {
-                seen.once(0)?;
+#[inline(never)]
+fn params<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+    message.points.params = object(scanner, |scanner, member| {
+        let into = match member.key {
+            ParamsKey::Name => &mut message.name,
+            ParamsKey::Uri => &mut message.uri,
+            ParamsKey::TaskId => &mut message.task_id,
+            ParamsKey::RequestState => &mut message.request_state,
+            ParamsKey::ProtocolVersion => &mut message.params_protocol_version,
+            ParamsKey::Meta => {
                 message.meta.present = true;
-                message.points.meta = meta(scanner, &mut message.meta, &mut message.points)?;
+                return meta(scanner, &mut message.meta, &mut message.points);
             }
-            name if name == b"name" => {
-                seen.once(1)?;
-                text(scanner, &mut message.name)?;
-            }
-            name if name == b"arguments" => {
-                seen.once(2)?;
+            ParamsKey::Arguments => {
                 let start = scanner.at();
                 scanner.skip()?;
                 message.arguments = Some(scanner.since(start));
+                return Ok(());
             }
-            name if name == b"uri" => {
-                seen.once(3)?;
-                text(scanner, &mut message.uri)?;
+            ParamsKey::RequestId => return token(scanner, &mut message.request_id),
+            ParamsKey::ProgressToken => return token(scanner, &mut message.progress_token),
+            ParamsKey::ClientInfo => {
+                return text_inside(scanner, NamedKey::Name, &mut message.params_client_name);
             }
-            name if name == b"taskId" => {
-                seen.once(4)?;
-                text(scanner, &mut message.task_id)?;
-            }
-            name if name == b"requestId" => {
-                seen.once(5)?;
-                token(scanner, &mut message.request_id)?;
-            }
-            name if name == b"progressToken" => {
-                seen.once(6)?;
-                token(scanner, &mut message.progress_token)?;
-            }
-            name if name == b"requestState" => {
-                seen.once(7)?;
-                text(scanner, &mut message.request_state)?;
-            }
-            name if name == b"protocolVersion" => {
-                seen.once(8)?;
-                text(scanner, &mut message.params_protocol_version)?;
-            }
-            name if name == b"clientInfo" => {
-                seen.once(9)?;
-                text_inside(scanner, &["name"], &mut message.params_client_name)?;
-            }
-            _ => scanner.skip()?,
-        }
-        Ok(())
-    })
-}
-
-fn meta<'a>(scanner: &mut Scanner<'a>, meta: &mut Meta<'a>, points: &mut Points) -> Outcome<Place> {
-    let mut seen = Seen::default();
-    let mut index = 0;
-    object(scanner, |scanner, member| {
-        // The comma that has just been passed also stands after the member before.
-        points.pass_comma(index, member.comma);
-        match member.key.name(META_KEYS) {
-            name if name == b"traceparent" => {
-                let slot = &mut points.slots[Points::TRACEPARENT];
-                context(scanner, &member, index, slot, &mut meta.traceparent)?;
-            }
-            name if name == b"tracestate" => {
-                let slot = &mut points.slots[Points::TRACESTATE];
-                context(scanner, &member, index, slot, &mut meta.tracestate)?;
-            }
-            name if name == b"baggage" => {
-                let slot = &mut points.slots[Points::BAGGAGE];
-                context(scanner, &member, index, slot, &mut meta.baggage)?;
-            }
-            name if name == b"progressToken" => {
-                seen.once(3)?;
-                token(scanner, &mut meta.progress_token)?;
-            }
-            name if name == b"io.modelcontextprotocol/protocolVersion" => {
-                seen.once(4)?;
-                text(scanner, &mut meta.protocol_version)?;
-            }
-            name if name == b"io.modelcontextprotocol/clientInfo" => {
-                seen.once(5)?;
-                text_inside(scanner, &["name"], &mut meta.client_name)?;
-            }
-            name if name == b"io.modelcontextprotocol/subscriptionId" => {
-                seen.once(6)?;
-                token(scanner, &mut meta.subscription_id)?;
-            }
-            _ => scanner.skip()?,
-        }
-        index += 1;
-        Ok(())
-    })
-}
-
-/// Reads a member that carries trace context, and remembers where it stands.
-fn context<'a>(
-    scanner: &mut Scanner<'a>,
-    member: &Member<'a>,
-    index: usize,
-    slot: &mut Option<Slot>,
-    value: &mut Option<Text<'a>>,
-) -> Outcome<()> {
-    if slot.is_some() {
-        return Err(Doubt::Duplicate);
-    }
-    let value_start = scanner.at();
-    text(scanner, value)?;
-    *slot = Some(Slot {
-        index,
-        key_start: member.at,
-        value_start,
-        value_end: scanner.at(),
-        comma_before: member.comma,
-        comma_after: None,
-    });
+            ParamsKey::Other => return scanner.skip(),
+        };
+        text(scanner, into)
+    })?;
     Ok(())
 }
 
-fn result<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome<()> {
-    let mut seen = Seen::default();
+#[inline(never)]
+fn meta<'a>(scanner: &mut Scanner<'a>, meta: &mut Meta<'a>, points: &mut Points) -> Outcome {
+    let mut index = 0;
+    points.meta = object(scanner, |scanner, member| {
+        // The comma that has just been passed also stands after the member before.
+        pass_comma(&mut points.slots, index, member.comma);
+        let (slot, value) = match member.key {
+            MetaKey::Traceparent => (Points::TRACEPARENT, &mut meta.traceparent),
+            MetaKey::Tracestate => (Points::TRACESTATE, &mut meta.tracestate),
+            MetaKey::Baggage => (Points::BAGGAGE, &mut meta.baggage),
+            other => {
+                index += 1;
+                return match other {
+                    MetaKey::ProtocolVersion => text(scanner, &mut meta.protocol_version),
+                    MetaKey::ClientInfo => text_inside(scanner, NamedKey::Name, &mut meta.client_name),
+                    MetaKey::SubscriptionId => token(scanner, &mut meta.subscription_id),
+                    MetaKey::ProgressToken => token(scanner, &mut meta.progress_token),
+                    _ => scanner.skip(),
+                };
+            }
+        };
+        let value_start = scanner.at();
+        text(scanner, value)?;
+        points.slots[slot] = Some(Slot {
+            index,
+            key_start: member.at,
+            value_start,
+            value_end: scanner.at(),
+            comma_before: member.comma,
+            comma_after: None,
+        });
+        index += 1;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Remembers that the member before member `index` has a comma after it.
+#[inline(always)]
+fn pass_comma(slots: &mut [Option<Slot>; 3], index: usize, comma: Option<usize>) {
+    for slot in slots.iter_mut().flatten() {
+        if slot.index + 1 == index {
+            slot.comma_after = comma;
+        }
+    }
+}
+
+#[inline(never)]
+fn result<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
     let mut nested_task = None;
     object(scanner, |scanner, member| {
-        match member.key.name(RESULT_KEYS) {
-            name if name == b"isError" => {
-                seen.once(0)?;
-                let start = scanner.at();
-                scanner.skip()?;
-                message.is_error = scanner.since(start) == b"true";
+        let into = match member.key {
+            ResultKey::ResultType => &mut message.result_type,
+            ResultKey::ProtocolVersion => &mut message.result_protocol_version,
+            ResultKey::RequestState => &mut message.result_request_state,
+            ResultKey::TaskId => &mut message.result_task_id,
+            ResultKey::Status => &mut message.result_status,
+            ResultKey::Task => return text_inside(scanner, TaskKey::TaskId, &mut nested_task),
+            ResultKey::IsError => {
+                message.is_error = scanner.peek() == b't';
+                return scanner.skip();
             }
-            name if name == b"resultType" => {
-                seen.once(1)?;
-                text(scanner, &mut message.result_type)?;
-            }
-            name if name == b"protocolVersion" => {
-                seen.once(2)?;
-                text(scanner, &mut message.result_protocol_version)?;
-            }
-            name if name == b"requestState" => {
-                seen.once(3)?;
-                text(scanner, &mut message.result_request_state)?;
-            }
-            name if name == b"taskId" => {
-                seen.once(4)?;
-                text(scanner, &mut message.result_task_id)?;
-            }
-            name if name == b"task" => {
-                seen.once(5)?;
-                text_inside(scanner, &["taskId"], &mut nested_task)?;
-            }
-            name if name == b"status" => {
-                seen.once(6)?;
-                text(scanner, &mut message.result_status)?;
-            }
-            _ => scanner.skip()?,
-        }
-        Ok(())
+            ResultKey::Other => return scanner.skip(),
+        };
+        text(scanner, into)
     })?;
     message.result_task_id = message.result_task_id.or(nested_task);
     Ok(())
 }
 
 /// Leaves `view` alone for `null`, which some write next to a result.
-fn error<'a>(scanner: &mut Scanner<'a>, view: &mut Option<ErrorView<'a>>) -> Outcome<()> {
+#[inline(never)]
+fn error<'a>(scanner: &mut Scanner<'a>, view: &mut Option<ErrorView<'a>>) -> Outcome {
     if scanner.peek() == b'n' {
         return scanner.skip();
     }
     let view = view.insert(ErrorView::default());
-    let mut seen = Seen::default();
-    object(scanner, |scanner, member| {
-        match member.key.name(ERROR_KEYS) {
-            name if name == b"code" => {
-                seen.once(0)?;
-                let mut code = None;
-                token(scanner, &mut code)?;
-                if let Some(Id::Number(raw)) = code {
-                    view.code = raw.parse().ok();
-                }
+    object(scanner, |scanner, member| match member.key {
+        ErrorKey::Code => {
+            let mut code = None;
+            token(scanner, &mut code)?;
+            if let Some(Id::Number(raw)) = code {
+                view.code = raw.parse().ok();
             }
-            name if name == b"message" => {
-                seen.once(1)?;
-                text(scanner, &mut view.message)?;
-            }
-            _ => scanner.skip()?,
+            Ok(())
         }
-        Ok(())
+        ErrorKey::Message => text(scanner, &mut view.message),
+        ErrorKey::Other => scanner.skip(),
     })?;
     Ok(())
 }
 
 /// Reads an object member by member, or passes a value of another type.
 #[inline(always)]
-fn object<'a>(
+fn object<'a, K: Keys>(
     scanner: &mut Scanner<'a>,
-    visit: impl FnMut(&mut Scanner<'a>, Member<'a>) -> Outcome<()>,
-) -> Outcome<Place> {
+    visit: impl FnMut(&mut Scanner<'a>, Member<K>) -> Outcome,
+) -> Result<Place, Doubt> {
     if scanner.peek() != b'{' {
         scanner.skip()?;
         return Ok(Place::Foreign);
@@ -286,60 +170,54 @@ fn object<'a>(
     scanner.members(visit).map(Place::Object)
 }
 
-/// Reads the string that is the member `name` of the object that begins here.
-fn text_inside<'a>(
+/// Reads the string that is the member `key` of the object that begins here.
+fn text_inside<'a, K: Keys + PartialEq>(
     scanner: &mut Scanner<'a>,
-    name: &'static [&'static str; 1],
+    key: K,
     into: &mut Option<Text<'a>>,
-) -> Outcome<()> {
-    let mut seen = Seen::default();
-    object(scanner, |scanner, member| {
-        if member.key.name(name) == name[0].as_bytes() {
-            seen.once(0)?;
-            return text(scanner, into);
-        }
-        scanner.skip()
-    })?;
+) -> Outcome {
+    object(
+        scanner,
+        |scanner, member: Member<K>| {
+            if member.key == key { text(scanner, into) } else { scanner.skip() }
+        },
+    )?;
     Ok(())
 }
 
-/// Reads a string; anything else is passed. (Results are written in place, which spares copies of them.)
-fn text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome<()> {
+/// Reads a string; anything else is passed.
+fn text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome {
     *into = scanner.string()?;
     if into.is_none() { scanner.skip() } else { Ok(()) }
 }
 
-fn required_text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome<()> {
+fn required_text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome {
     text(scanner, into)?;
     if into.is_some() { Ok(()) } else { Err(Doubt::BadShape) }
 }
 
-/// Reads a string or a number; anything else is passed.
-fn token<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Id<'a>>) -> Outcome<()> {
-    match scanner.peek() {
-        b'"' => *into = scanner.string()?.map(Id::String),
-        b'0'..=b'9' | b'-' => {
-            let number = scanner.number()?;
-            // What Python writes for an infinity passes as a value, but is no number of JSON's.
-            *into = Some(Id::Number(number)).filter(|_| !number.ends_with('y'));
-        }
-        _ => scanner.skip()?,
+/// Reads the version of JSON-RPC, of which there is hardly another.
+#[inline(always)]
+fn version<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome {
+    if scanner.pass(br#""2.0""#) {
+        *into = Some(Text::new("2.0", false));
+        return Ok(());
     }
-    Ok(())
+    required_text(scanner, into)
 }
 
-/// Which members of an object have been met, by number.
-#[derive(Default)]
-struct Seen(u32);
+/// Reads an identifier; only `null` may stand for none.
+fn id<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+    message.id_is_null = scanner.peek() == b'n';
+    token(scanner, &mut message.id)?;
+    if message.id.is_some() || message.id_is_null { Ok(()) } else { Err(Doubt::BadShape) }
+}
 
-impl Seen {
-    #[inline(always)]
-    fn once(&mut self, number: u32) -> Outcome<()> {
-        let bit = 1 << number;
-        if self.0 & bit != 0 {
-            return Err(Doubt::Duplicate);
-        }
-        self.0 |= bit;
-        Ok(())
-    }
+/// Reads a string or a number; anything else is passed.
+fn token<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Id<'a>>) -> Outcome {
+    *into = match scanner.string()? {
+        Some(text) => Some(Id::String(text)),
+        None => scanner.number()?.map(Id::Number),
+    };
+    if into.is_none() { scanner.skip() } else { Ok(()) }
 }

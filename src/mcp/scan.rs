@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use memchr::memchr2;
 
+use super::keys::Keys;
 use super::message::Doubt;
 use super::text::Text;
 
@@ -18,25 +19,18 @@ pub(super) const MAX_DEPTH: u32 = u128::BITS;
 /// A position in a text, moving forward only.
 pub(super) struct Scanner<'a> {
     text: &'a str,
-    /// What has not been read yet.
-    rest: &'a [u8],
+    bytes: &'a [u8],
+    at: usize,
     depth: u32,
 }
 
 /// A member of an object, met with the scanner standing on the first byte of its value.
-pub(super) struct Member<'a> {
-    pub(super) key: Key<'a>,
+pub(super) struct Member<K> {
+    pub(super) key: K,
     /// Offset of the quote that opens the key.
     pub(super) at: usize,
     /// Offset of the comma before it, unless it is the first.
     pub(super) comma: Option<usize>,
-}
-
-/// The name of a member.
-#[derive(Clone, Copy)]
-pub(super) struct Key<'a> {
-    raw: &'a [u8],
-    escaped: bool,
 }
 
 /// Where an object was found.
@@ -52,81 +46,97 @@ pub(super) struct Extent {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, rest: text.as_bytes(), depth: 0 }
+        Self { text, bytes: text.as_bytes(), at: 0, depth: 0 }
     }
 
     /// Offset of the next byte to read.
-    #[inline(always)]
     pub(super) fn at(&self) -> usize {
-        self.offset(self.rest)
+        self.at
     }
 
     /// The bytes from `start` up to the present position.
     pub(super) fn since(&self, start: usize) -> &'a [u8] {
-        self.text.as_bytes().get(start..self.at()).unwrap_or_default()
+        self.bytes.get(start..self.at).unwrap_or_default()
     }
 
     /// The next byte, not consumed; zero at the end, which is no byte of JSON's structure.
     #[inline(always)]
     pub(super) fn peek(&self) -> u8 {
-        self.rest.first().copied().unwrap_or_default()
+        byte_at(self.bytes, self.at)
+    }
+
+    /// Passes white space; the byte after it, not consumed.
+    #[inline(always)]
+    pub(super) fn space(&mut self) -> u8 {
+        pass_space(self.bytes, &mut self.at)
     }
 
     /// Passes white space; says whether nothing else is left.
     pub(super) fn is_done(&mut self) -> bool {
-        self.rest = pass_space(self.rest);
-        self.rest.is_empty()
+        self.space();
+        self.at >= self.bytes.len()
     }
 
-    /// Reads the object that begins here and calls `visit` for each member; `visit` has to consume the value.
+    /// Passes `expected` if it stands here; says whether it did.
     #[inline(always)]
-    pub(super) fn members(
+    pub(super) fn pass(&mut self, expected: &[u8]) -> bool {
+        let found = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(expected));
+        self.at += if found { expected.len() } else { 0 };
+        found
+    }
+
+    /// Reads the object that begins here and calls `visit` for each member; `visit` has to consume the value. A known
+    /// member that occurs twice is an error.
+    #[inline(always)]
+    pub(super) fn members<K: Keys>(
         &mut self,
-        mut visit: impl FnMut(&mut Self, Member<'a>) -> Result<(), Doubt>,
+        mut visit: impl FnMut(&mut Self, Member<K>) -> Result<(), Doubt>,
     ) -> Result<Extent, Doubt> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(Doubt::Depth);
         }
-        let (_, inside) = next(self.rest)?;
-        let mut extent = Extent { inside: self.offset(inside), close: 0, members: 0 };
+        self.at += 1;
+        let inside = self.at;
+        let mut members = 0;
         let mut comma = None;
-        let (mut byte, mut after) = next(inside)?;
-        while byte != b'}' || extent.members > 0 {
-            if byte != b'"' {
+        let mut seen = 0;
+        let mut byte = self.space();
+        if byte != b'}' {
+            loop {
+                let at = self.at;
+                let key: K = self.key(byte)?;
+                if seen & key.bit() != 0 {
+                    return Err(Doubt::Duplicate);
+                }
+                seen |= key.bit();
+                members += 1;
+                visit(self, Member { key, at, comma })?;
+                byte = self.space();
+                if byte != b',' {
+                    break;
+                }
+                comma = Some(self.at);
+                self.at += 1;
+                byte = self.space();
+            }
+            if byte != b'}' {
                 return Err(Doubt::NotJson);
             }
-            let at = self.offset(after) - 1;
-            let plain = plain_len(after);
-            let tail = string_tail(after, plain)?;
-            let length = after.len() - tail.len() - 1;
-            let key = Key { raw: after.get(..length).unwrap_or_default(), escaped: length != plain };
-            self.rest = pass_space(colon_tail(tail)?);
-            extent.members += 1;
-            visit(self, Member { key, at, comma })?;
-            (byte, after) = next(self.rest)?;
-            if byte != b',' {
-                break;
-            }
-            comma = Some(self.offset(after) - 1);
-            (byte, after) = next(after)?;
         }
-        if byte != b'}' {
-            return Err(Doubt::NotJson);
-        }
-        extent.close = self.offset(after) - 1;
-        self.rest = after;
+        let close = self.at;
+        self.at += 1;
         self.depth -= 1;
-        Ok(extent)
+        Ok(Extent { inside, close, members })
     }
 
     /// Passes one value of any kind.
     #[inline]
     pub(super) fn skip(&mut self) -> Result<(), Doubt> {
-        self.rest = match self.rest {
-            [b'"', inside @ ..] => string_tail(inside, plain_len(inside))?,
-            [b'{' | b'[', ..] => container_tail(self.rest, self.depth)?,
-            rest => scalar_tail(rest)?,
+        self.at = match self.peek() {
+            b'"' => string_end(self.bytes, self.at + 1)?,
+            b'{' | b'[' => container_end(self.bytes, self.at, self.depth)?,
+            byte => scalar_end(self.bytes, self.at, byte)?,
         };
         Ok(())
     }
@@ -134,92 +144,108 @@ impl<'a> Scanner<'a> {
     /// Reads the string that begins here; `None` if something else does.
     #[inline(always)]
     pub(super) fn string(&mut self) -> Result<Option<Text<'a>>, Doubt> {
-        let [b'"', inside @ ..] = self.rest else {
+        if self.peek() != b'"' {
             return Ok(None);
-        };
-        let plain = plain_len(inside);
-        let tail = string_tail(inside, plain)?;
-        let start = self.offset(inside);
-        let length = inside.len() - tail.len() - 1;
-        self.rest = tail;
-        match self.text.get(start..start + length) {
-            Some(raw) => Ok(Some(Text::new(raw, length != plain))),
+        }
+        let start = self.at + 1;
+        let plain_end = special(self.bytes, start);
+        let end = end_from(self.bytes, plain_end)?;
+        self.at = end;
+        match self.text.get(start..end - 1) {
+            Some(raw) => Ok(Some(Text::new(raw, end - 1 != plain_end))),
             None => Err(Doubt::NotJson),
         }
     }
 
-    /// Reads the number that begins here: its text.
-    pub(super) fn number(&mut self) -> Result<&'a str, Doubt> {
-        let start = self.at();
-        self.rest = number_tail(self.rest)?;
-        self.text.get(start..self.at()).ok_or(Doubt::NotJson)
-    }
-
-    /// Where `rest`, which is a tail of the text, begins.
+    /// Reads the number that begins here; `None` if something else does, or what only Python takes for a number.
     #[inline(always)]
-    fn offset(&self, rest: &[u8]) -> usize {
-        self.text.len() - rest.len()
+    pub(super) fn number(&mut self) -> Result<Option<&'a str>, Doubt> {
+        let start = self.at;
+        let digit = start + usize::from(self.peek() == b'-');
+        if !byte_at(self.bytes, digit).is_ascii_digit() {
+            return Ok(None);
+        }
+        self.at = number_end(self.bytes, start)?;
+        self.text.get(start..self.at).map(Some).ok_or(Doubt::NotJson)
     }
-}
 
-impl<'a> Key<'a> {
-    /// The name, for matching against those in `known`: a name spelled with escapes is looked up there, so that
-    /// nothing has to be decoded into memory.
+    /// Reads the key that should begin here with `first`, and passes the colon and the space after it.
     #[inline(always)]
-    pub(super) fn name(self, known: &'static [&'static str]) -> &'a [u8] {
-        if self.escaped { spelled(self.raw, known) } else { self.raw }
+    fn key<K: Keys>(&mut self, first: u8) -> Result<K, Doubt> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let key = match rest.first_chunk().and_then(|window| K::at_head(window, rest)) {
+            Some((key, length)) => {
+                self.at += length;
+                key
+            }
+            None if first == b'"' => self.other_key()?,
+            None => return Err(Doubt::NotJson),
+        };
+        self.space();
+        Ok(key)
+    }
+
+    /// Reads a key that was not recognised at once.
+    #[inline(never)]
+    fn other_key<K: Keys>(&mut self) -> Result<K, Doubt> {
+        let start = self.at + 1;
+        let plain_end = special(self.bytes, start);
+        let end = end_from(self.bytes, plain_end)?;
+        self.at = colon_end(self.bytes, end)?;
+        if plain_end == end - 1 {
+            return Ok(K::named(self.bytes.get(start..plain_end).unwrap_or_default()));
+        }
+        let name = self.text.get(start..end - 1).unwrap_or_default();
+        Ok(K::spelled(Text::new(name, true)))
     }
 }
 
-#[cold]
-fn spelled(raw: &[u8], known: &'static [&'static str]) -> &'static [u8] {
-    let text = Text::new(std::str::from_utf8(raw).unwrap_or_default(), true);
-    let found = known.iter().find(|name| text.eq_str(name));
-    found.map_or(b"", |name| name.as_bytes())
-}
-
-/// What follows the array or object at the head of `rest`, which is inside `depth` others.
-fn container_tail(mut rest: &[u8], depth: u32) -> Result<&[u8], Doubt> {
+/// Offset after the array or object that begins at `at`, inside `depth` others.
+fn container_end(bytes: &[u8], mut at: usize, depth: u32) -> Result<usize, Doubt> {
     let mut level = depth;
     // One bit a container opened here, the innermost lowest: set for an object, clear for an array.
     let mut objects: u128 = 0;
     loop {
-        rest = pass_space(rest);
-        match rest {
-            [b'"', inside @ ..] => rest = string_tail(inside, plain_len(inside))?,
-            [open @ (b'{' | b'['), inside @ ..] => {
+        match pass_space(bytes, &mut at) {
+            b'"' => at = string_end(bytes, at + 1)?,
+            open @ (b'{' | b'[') => {
                 level += 1;
                 if level > MAX_DEPTH {
                     return Err(Doubt::Depth);
                 }
-                let object = *open == b'{';
+                let object = open == b'{';
                 objects = objects << 1 | u128::from(object);
-                rest = pass_space(inside);
-                if rest.first() != Some(&closing(object)) {
+                at += 1;
+                let next = pass_space(bytes, &mut at);
+                if next != closing(object) {
                     if object {
-                        rest = key_tail(rest)?;
+                        at = key_end(bytes, at, next)?;
                     }
                     continue;
                 }
             }
-            _ => rest = scalar_tail(rest)?,
+            byte => at = scalar_end(bytes, at, byte)?,
         }
         // A value is complete: close all that ends here, up to the comma before the next value.
         loop {
             let object = objects & 1 == 1;
-            let (byte, after) = next(rest)?;
+            let byte = pass_space(bytes, &mut at);
             if byte == b',' {
-                rest = if object { key_tail(after)? } else { after };
+                at += 1;
+                if object {
+                    let next = pass_space(bytes, &mut at);
+                    at = key_end(bytes, at, next)?;
+                }
                 break;
             }
             if byte != closing(object) {
                 return Err(Doubt::NotJson);
             }
-            rest = after;
+            at += 1;
             objects >>= 1;
             level -= 1;
             if level == depth {
-                return Ok(rest);
+                return Ok(at);
             }
         }
     }
@@ -230,70 +256,87 @@ fn closing(object: bool) -> u8 {
     if object { b'}' } else { b']' }
 }
 
-/// What follows a key and its colon.
+/// Offset after the key that begins at `at` with `first`, and after its colon.
 #[inline(always)]
-fn key_tail(rest: &[u8]) -> Result<&[u8], Doubt> {
-    match next(rest)? {
-        (b'"', inside) => colon_tail(string_tail(inside, plain_len(inside))?),
-        _ => Err(Doubt::NotJson),
+fn key_end(bytes: &[u8], at: usize, first: u8) -> Result<usize, Doubt> {
+    if first != b'"' {
+        return Err(Doubt::NotJson);
     }
+    colon_end(bytes, string_end(bytes, at + 1)?)
 }
 
 #[inline(always)]
-fn colon_tail(rest: &[u8]) -> Result<&[u8], Doubt> {
-    match next(rest)? {
-        (b':', after) => Ok(after),
-        _ => Err(Doubt::NotJson),
-    }
+fn colon_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
+    if pass_space(bytes, &mut at) == b':' { Ok(at + 1) } else { Err(Doubt::NotJson) }
 }
 
-/// What follows the string of which `inside` begins after the opening quote, and `plain` bytes have been looked at.
+/// Offset after the string whose inside begins at `at`.
 #[inline(always)]
-fn string_tail(inside: &[u8], plain: usize) -> Result<&[u8], Doubt> {
-    match inside.get(plain..) {
-        Some([b'"', tail @ ..]) => Ok(tail),
-        Some(rest) => escaped_tail(rest),
-        None => Err(Doubt::NotJson),
-    }
+fn string_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    end_from(bytes, special(bytes, at))
 }
 
-/// What follows the string of which `rest` is the part from its first backslash on.
+/// Offset after the string whose first quote or backslash is at `at`.
+#[inline(always)]
+fn end_from(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    if byte_at(bytes, at) == b'"' { Ok(at + 1) } else { escaped_end(bytes, at) }
+}
+
 #[inline(never)]
-fn escaped_tail(mut rest: &[u8]) -> Result<&[u8], Doubt> {
+fn escaped_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
     loop {
-        rest = match rest {
-            [b'"', tail @ ..] => return Ok(tail),
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', tail @ ..] => tail,
-            [b'\\', b'u', a, b, c, d, tail @ ..]
-                if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) =>
-            {
-                tail
-            }
+        match byte_at(bytes, at) {
+            b'"' => return Ok(at + 1),
+            // Where one escape is, another is near: text has one at the end of each line.
+            b'\\' => at = special_near::<3>(bytes, escape_end(bytes, at)?),
             _ => return Err(Doubt::NotJson),
-        };
-        rest = rest.get(plain_len(rest)..).unwrap_or_default();
+        }
     }
 }
 
-/// How many bytes come before the next quote or backslash.
+/// Offset after the escape whose backslash is at `at`.
 #[inline(always)]
-fn plain_len(rest: &[u8]) -> usize {
-    if let Some(chunk) = rest.first_chunk() {
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    match byte_at(bytes, at + 1) {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
+        b'u' => match bytes.get(at + 2..at + 6) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
+            _ => Err(Doubt::NotJson),
+        },
+        _ => Err(Doubt::NotJson),
+    }
+}
+
+/// Offset of the next quote or backslash, or of the end. The first 16 bytes are looked at in place, because most names
+/// end there and a call costs more.
+#[inline(always)]
+fn special(bytes: &[u8], at: usize) -> usize {
+    special_near::<1>(bytes, at)
+}
+
+/// Looks at `CHUNKS` times 16 bytes in place.
+#[inline(always)]
+fn special_near<const CHUNKS: usize>(bytes: &[u8], mut at: usize) -> usize {
+    for _ in 0..CHUNKS {
+        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
         let [low, high] = hits(chunk);
         if low != 0 {
-            return (low.trailing_zeros() / 8) as usize;
+            return at + (low.trailing_zeros() / 8) as usize;
         }
         if high != 0 {
-            return 8 + (high.trailing_zeros() / 8) as usize;
+            return at + 8 + (high.trailing_zeros() / 8) as usize;
         }
+        at += chunk.len();
     }
-    plain_len_far(rest)
+    special_far(bytes, at)
 }
 
-/// Calling the vector search costs more than most keys and names take to be looked at in place.
 #[inline(never)]
-fn plain_len_far(rest: &[u8]) -> usize {
-    memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+fn special_far(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    memchr2(b'"', b'\\', rest).map_or(bytes.len(), |found| at + found)
 }
 
 /// Which of 16 bytes are quotes or backslashes: all bits of such a byte are set, in little-endian order.
@@ -310,79 +353,88 @@ fn hits(chunk: &[u8; 16]) -> [u64; 2] {
     [hits as u64, (hits >> 64) as u64]
 }
 
-/// What follows the literal or number at the head of `rest`.
+/// Offset after the literal or number that begins at `at` with `first`.
 #[inline(always)]
-fn scalar_tail(rest: &[u8]) -> Result<&[u8], Doubt> {
-    match rest {
-        [b'0'..=b'9' | b'-', ..] => number_tail(rest),
-        [b't', b'r', b'u', b'e', tail @ ..]
-        | [b'f', b'a', b'l', b's', b'e', tail @ ..]
-        | [b'n', b'u', b'l', b'l', tail @ ..]
-        | [b'N', b'a', b'N', tail @ ..] => Ok(tail),
-        _ => infinity_tail(rest),
+fn scalar_end(bytes: &[u8], at: usize, first: u8) -> Result<usize, Doubt> {
+    match first {
+        b'0'..=b'9' | b'-' => number_end(bytes, at),
+        b't' => literal_end(bytes, at, b"true"),
+        b'f' => literal_end(bytes, at, b"false"),
+        b'n' => literal_end(bytes, at, b"null"),
+        b'N' => literal_end(bytes, at, b"NaN"),
+        b'I' => literal_end(bytes, at, b"Infinity"),
+        _ => Err(Doubt::NotJson),
     }
 }
 
-#[cold]
-fn infinity_tail(rest: &[u8]) -> Result<&[u8], Doubt> {
-    rest.strip_prefix(b"Infinity").ok_or(Doubt::NotJson)
+#[inline(always)]
+fn literal_end<const N: usize>(bytes: &[u8], at: usize, literal: &[u8; N]) -> Result<usize, Doubt> {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(found) if found == literal => Ok(at + N),
+        _ => Err(Doubt::NotJson),
+    }
 }
 
 #[inline(always)]
-fn number_tail(rest: &[u8]) -> Result<&[u8], Doubt> {
-    let rest = rest.strip_prefix(b"-").unwrap_or(rest);
-    let tail = match rest {
-        [b'0', tail @ ..] => tail,
-        [b'1'..=b'9', tail @ ..] => pass_digits(tail),
-        _ => return infinity_tail(rest),
+fn number_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    let negative = byte_at(bytes, at) == b'-';
+    let start = at + usize::from(negative);
+    let end = match byte_at(bytes, start) {
+        b'0' => start + 1,
+        b'1'..=b'9' => digits_end(bytes, start + 1),
+        b'I' if negative => return literal_end(bytes, start, b"Infinity"),
+        _ => return Err(Doubt::NotJson),
     };
-    match tail {
-        [b'.' | b'e' | b'E', ..] => fraction_tail(tail),
-        _ => Ok(tail),
+    match byte_at(bytes, end) {
+        b'.' | b'e' | b'E' => fraction_end(bytes, end),
+        _ => Ok(end),
     }
 }
 
-/// What follows a fraction and an exponent, of which at least one is there.
-fn fraction_tail(mut rest: &[u8]) -> Result<&[u8], Doubt> {
-    if let [b'.', digits @ ..] = rest {
-        rest = some_digits_tail(digits)?;
+/// Offset after a fraction and an exponent, of which at least one begins at `at`.
+fn fraction_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
+    if byte_at(bytes, at) == b'.' {
+        at = some_digits_end(bytes, at + 1)?;
     }
-    match rest {
-        [b'e' | b'E', b'+' | b'-', digits @ ..] | [b'e' | b'E', digits @ ..] => some_digits_tail(digits),
-        _ => Ok(rest),
+    if let b'e' | b'E' = byte_at(bytes, at) {
+        let sign = usize::from(matches!(byte_at(bytes, at + 1), b'+' | b'-'));
+        at = some_digits_end(bytes, at + 1 + sign)?;
     }
+    Ok(at)
 }
 
-fn some_digits_tail(rest: &[u8]) -> Result<&[u8], Doubt> {
-    let tail = pass_digits(rest);
-    if tail.len() == rest.len() { Err(Doubt::NotJson) } else { Ok(tail) }
+fn some_digits_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    let end = digits_end(bytes, at);
+    if end == at { Err(Doubt::NotJson) } else { Ok(end) }
 }
 
 #[inline(always)]
-fn pass_digits(mut rest: &[u8]) -> &[u8] {
-    while let [b'0'..=b'9', tail @ ..] = rest {
-        rest = tail;
-    }
-    rest
+fn digits_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Passes white space, and the byte after it, which is given back.
+/// Passes white space; the byte after it, or zero at the end.
 #[inline(always)]
-fn next(rest: &[u8]) -> Result<(u8, &[u8]), Doubt> {
-    match pass_space(rest) {
-        [byte, tail @ ..] => Ok((*byte, tail)),
-        [] => Err(Doubt::NotJson),
+fn pass_space(bytes: &[u8], at: &mut usize) -> u8 {
+    let byte = byte_at(bytes, *at);
+    if byte > b' ' {
+        return byte;
     }
+    *at = space_end(bytes, *at);
+    byte_at(bytes, *at)
 }
 
-/// Passes white space.
-#[inline(always)]
-fn pass_space(mut rest: &[u8]) -> &[u8] {
-    while let [byte, tail @ ..] = rest
-        && *byte <= b' '
-        && matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
-    {
-        rest = tail;
+/// Out of line, because machines write none.
+#[inline(never)]
+fn space_end(bytes: &[u8], mut at: usize) -> usize {
+    while let b' ' | b'\n' | b'\r' | b'\t' = byte_at(bytes, at) {
+        at += 1;
     }
-    rest
+    at
+}
+
+#[inline(always)]
+fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or_default()
 }

@@ -305,11 +305,12 @@ impl Sse {
 
 /// Splits a line into the name and the value of its field. A line without a colon is a field without a value.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
-    match memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) {
-        Some((name, value)) => {
-            let value = value.strip_prefix(b":").unwrap_or(value);
-            (name, value.strip_prefix(b" ").unwrap_or(value))
-        }
-        None => (line, b""),
-    }
+    let (name, value) = match line {
+        [b'd', b'a', b't', b'a', b':', value @ ..] => (&b"data"[..], value),
+        _ => match memchr(b':', line).and_then(|colon| line.split_at_checked(colon)) {
+            Some((name, value)) => (name, value.strip_prefix(b":").unwrap_or(value)),
+            None => (line, &b""[..]),
+        },
+    };
+    (name, value.strip_prefix(b" ").unwrap_or(value))
 }

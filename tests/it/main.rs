@@ -16,5 +16,8 @@ mod propagation;
 mod sampling;
 mod spans;
 
+// Where it goes.
+mod export;
+
 // The program as people start it.
 mod program;

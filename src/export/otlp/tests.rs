@@ -1,6 +1,6 @@
 //! What the encoder writes, read back by the generated types.
 
-use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
+use opentelemetry::trace::TraceFlags;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{self as proto, ScopeSpans, span};
@@ -149,6 +149,21 @@ fn lengths_at_the_bounds_of_their_forms() {
         let decoded = ScopeSpans::decode(&bytes[6..]).unwrap();
         assert_eq!(decoded.spans, [expected(&span)]);
         assert_eq!(bytes.len() - 6, decoded.encoded_len());
+    }
+}
+
+#[test]
+fn attributes_at_the_bound_of_the_short_form() {
+    for len in 100..140 {
+        let mut span = Span::new(SpanLimits::default());
+        span.set_str("key", &"v".repeat(len));
+        span.set_int(Box::leak("k".repeat(len).into_boxed_str()), -1);
+        span.set_named("", "empty key");
+        let mut bytes = Vec::new();
+        encode_span(&span, &mut bytes);
+        let decoded = ScopeSpans::decode(bytes.as_slice()).unwrap();
+        assert_eq!(decoded.spans, [expected(&span)]);
+        assert_eq!(bytes.len(), decoded.encoded_len());
     }
 }
 

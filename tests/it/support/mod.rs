@@ -1,4 +1,6 @@
 //! What the tests stand on: sidecars, servers, clients and a collector.
 
+pub mod collector;
+pub mod logs;
 pub mod mesh;
 pub mod raw;

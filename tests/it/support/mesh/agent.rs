@@ -2,6 +2,7 @@
 //! makes one call of its own, and passes on what its SDK would pass on.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -21,16 +22,36 @@ pub enum Copies {
 }
 
 /// A running agent.
-pub struct Agent;
+pub struct Agent {
+    /// Its server side.
+    pub server: Server,
+    outbound: Arc<OnceLock<SocketAddr>>,
+}
 
 impl Agent {
-    /// An agent that calls the tool `forecast` through `outbound` for every request.
-    pub async fn start(outbound: SocketAddr, copies: Copies) -> Server {
-        Server::start(move |asked| async move {
-            own_call(&asked, copies).send(outbound).await;
-            Answer::json(&result(&asked.id()))
-        })
-        .await
+    /// An agent that makes one call for each that it serves, once it knows where to.
+    pub async fn start(copies: Copies) -> Self {
+        let outbound = Arc::<OnceLock<SocketAddr>>::default();
+        let to = Arc::clone(&outbound);
+        let server = Server::start(move |asked| {
+            let to = *to.get().expect("an agent that knows where to call");
+            async move {
+                let reply = own_call(&asked, copies).send(to).await;
+                assert_eq!(reply.status, 200);
+                Answer::json(&result(&asked.id()))
+            }
+        });
+        Agent { server: server.await, outbound }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Its calls go here.
+    pub fn calls(&self, outbound: SocketAddr) {
+        self.outbound.set(outbound).expect("one address");
     }
 }
 
@@ -48,7 +69,7 @@ pub fn own_call(asked: &Asked, copies: Copies) -> Call {
         json!({"jsonrpc": "2.0", "id": asked.id(), "method": "tools/call", "params": params});
     let mut call = Call::post(message.to_string());
     if copies == Copies::Headers {
-        for key in ["traceparent", "tracestate", "b3"] {
+        for key in ["traceparent", "tracestate", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"] {
             if let Some(value) = asked.header(key) {
                 call = call.header(key, value);
             }
