@@ -21,15 +21,19 @@ pub enum Protocol {
 }
 
 /// Waits for the first bytes and says what they begin. The bytes returned
-/// were consumed and have to be read again before the socket.
-pub async fn detect(tcp: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
+/// were consumed and have to be read again before the socket. `on_part` is
+/// called when a preface has begun and its end is missing.
+pub async fn detect(tcp: &mut TcpStream, on_part: impl FnOnce()) -> io::Result<(Protocol, Bytes)> {
     let mut ahead = [0; PREFACE.len()];
     let length = tcp.peek(&mut ahead).await?;
     match judge(&ahead[..length]) {
         Some(protocol) => Ok((protocol, Bytes::new())),
         // The same bytes can be peeked at for ever, so a preface that comes
         // in pieces is read instead.
-        None if length > 0 => read_on(tcp).await,
+        None if length > 0 => {
+            on_part();
+            read_on(tcp).await
+        }
         None => Ok((Protocol::Http1, Bytes::new())),
     }
 }

@@ -114,9 +114,10 @@ pub async fn serve(
     watched: Arc<Watched>,
 ) {
     io::tune(&tcp);
-    let Some(Ok((protocol, prefix))) = until_drained(detect::detect(&mut tcp), &watched).await else {
-        return;
-    };
+    let begun = || watched.set_deadline(worker.registry.deadline(worker.limits().head_timeout));
+    let detected = until_drained(detect::detect(&mut tcp, begun), &watched).await;
+    watched.clear_deadline();
+    let Some(Ok((protocol, prefix))) = detected else { return };
     let stream = Stream::new(tcp, prefix, Arc::clone(&watched.signals));
     let connection = Arc::new(Connection {
         route,
@@ -133,14 +134,15 @@ pub async fn serve(
     }
 }
 
-/// A connection on which nothing has begun leaves at once when told to.
+/// A connection on which nothing has begun leaves at once when told to, and
+/// when its time is over.
 async fn until_drained<F: Future>(future: F, watched: &Watched) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         watched.set_waker(cx.waker());
         match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if watched.is_draining() => Poll::Ready(None),
+            Poll::Pending if watched.is_draining() || watched.take_expired() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     })

@@ -53,7 +53,7 @@ impl std::fmt::Display for Breakage {
             Breakage::Closed => "closed the connection without a response",
             Breakage::Garbage => "sent something that is not HTTP",
             Breakage::HeadTooLarge => "sent a response head that is too large",
-            Breakage::Request => "did not get the whole request: its body broke off",
+            Breakage::Request => "did not get the whole request",
             Breakage::Other => "failed",
         })
     }

@@ -149,7 +149,10 @@ impl Forward {
                 }
                 Some(Err(failed)) => failed,
             };
-            let error = || ProxyError::Broken(self.target.to_string(), Breakage::of(&failed.error));
+            let error = || match Breakage::of(&failed.error) {
+                Breakage::Request => ProxyError::BadRequest("its body broke off"),
+                breakage => ProxyError::Broken(self.target.to_string(), breakage),
+            };
             match failed.unsent {
                 Some(unsent) if attempt == 0 => {
                     request = unsent;

@@ -5,7 +5,7 @@
 //! only while nothing is removed from it, so a removal rebuilds the map.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Version, response};
+use http::{Method, Request, Version, request, response};
 
 use opentelemetry::trace::TraceFlags;
 
@@ -45,6 +45,7 @@ const KEPT: [HeaderName; 8] = [
 /// Refuses what different servers would read differently (RFC 9112, 3.2): an
 /// HTTP/1.1 request without exactly one valid `Host`.
 pub fn check<B>(request: &Request<B>) -> Result<(), ProxyError> {
+    check_coding(request.headers())?;
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if request.version() < Version::HTTP_11 => Ok(()),
@@ -56,6 +57,41 @@ pub fn check<B>(request: &Request<B>) -> Result<(), ProxyError> {
         (Some(_), Some(_)) => Err(ProxyError::BadRequest("more than one Host header")),
         (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
         (Some(_), None) => Err(ProxyError::BadRequest("the Host header is not a host")),
+    }
+}
+
+/// `chunked` is said once and nothing is left empty (RFC 9112, 6.1); hyper has
+/// seen to it that it comes last.
+fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
+    if !headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let codings = values.flat_map(|v| v.as_bytes().split(|b| *b == b',')).map(trim_ows);
+    let (mut chunked, mut empty) = (0, false);
+    for coding in codings {
+        chunked += usize::from(coding.eq_ignore_ascii_case(b"chunked"));
+        empty |= coding.is_empty();
+    }
+    if chunked == 1 && !empty {
+        Ok(())
+    } else {
+        Err(ProxyError::BadRequest("Transfer-Encoding is ambiguous"))
+    }
+}
+
+/// Refuses a target whose authority is another one than `Host` says: the
+/// server might believe either (RFC 9112, 3.2.2 and 3.2.3; RFC 9113, 8.3.1).
+pub fn check_agreement(head: &request::Parts) -> Result<(), ProxyError> {
+    let (Some(authority), Some(host)) = (head.uri.authority(), head.headers.get(header::HOST)) else {
+        return Ok(());
+    };
+    let named = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let plain = |text: &[u8]| text.strip_suffix(b":80").unwrap_or(text).to_ascii_lowercase();
+    if plain(named.as_bytes()) == plain(host.as_bytes()) {
+        Ok(())
+    } else {
+        Err(ProxyError::BadRequest("the target and the Host header name different servers"))
     }
 }
 

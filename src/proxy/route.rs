@@ -55,6 +55,9 @@ impl Route {
     /// Finds the target and gives the request the form that it has to have
     /// there. What the client said to a forward proxy alone is taken out.
     pub fn target(&self, head: &mut request::Parts) -> Result<Arc<Authority>, ProxyError> {
+        if self.is_fixed() || head.version == Version::HTTP_2 {
+            headers::check_agreement(head)?;
+        }
         match self {
             Route::Inbound(app) => Ok(Arc::clone(app)),
             Route::Base(server, path) => {
