@@ -1,5 +1,7 @@
-//! Entry points for fuzzing: each takes arbitrary bytes and panics when a promise of this module is broken. The
-//! seeded tests call them too.
+//! Entry points for fuzzing: each takes arbitrary bytes and panics when a promise of this module is
+//! broken. The seeded tests call them too.
+
+mod stream;
 
 use std::fmt;
 
@@ -9,7 +11,8 @@ use serde_json::Value;
 
 use super::message::{Doubt, Id, Kind, Message, Text, parse};
 use super::meta::{Carrier, splice};
-use super::sse::{Event, Sse};
+
+pub use stream::fuzz_sse;
 
 /// Reads `data` as a message and compares what is seen with what an independent parser sees.
 ///
@@ -36,8 +39,8 @@ pub fn fuzz_message(data: &[u8]) {
     }
 }
 
-/// Splices trace context, chosen by the first byte of `data`, into the message that the rest of it is, and checks the
-/// outcome.
+/// Splices trace context, chosen by the first byte of `data`, into the message that the rest of it
+/// is, and checks the outcome.
 ///
 /// # Panics
 ///
@@ -68,31 +71,6 @@ pub fn fuzz_splice(data: &[u8]) {
     assert!(message.kind() != Kind::Response);
     let out = out.strip_prefix(b"before").unwrap_or_default();
     check_splice(body, &message, &context, out);
-}
-
-/// Feeds `data` as a stream, cut in several ways, and compares the events with each other and with those of a plain
-/// reading of the standard. The first two bytes choose the limit and the cuts.
-///
-/// # Panics
-///
-/// When they differ.
-pub fn fuzz_sse(data: &[u8]) {
-    let [limit, seed, stream @ ..] = data else {
-        return;
-    };
-    let limit = if *limit == 0 { usize::MAX } else { usize::from(*limit) };
-    let whole = events(stream, limit, |_| stream.len());
-    let single = events(stream, limit, |_| 1);
-    let mut state = u32::from(*seed) | 1;
-    let uneven = events(stream, limit, |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        1 + (state >> 24) as usize % 9
-    });
-    assert_eq!(whole, single);
-    assert_eq!(whole, uneven);
-    if limit == usize::MAX {
-        assert_eq!(whole.events, plain_events(stream));
-    }
 }
 
 fn check_splice(body: &[u8], message: &Message<'_>, context: &Carrier<'_>, out: &[u8]) {
@@ -211,8 +189,8 @@ fn compare_text(text: Option<Text<'_>>, value: &Value) {
     }
 }
 
-/// Whether `data` is no message by its members, or two at once. Members are looked at one by one, because the first of
-/// two of a name may be the one that was refused.
+/// Whether `data` is no message by its members, or two at once. Members are looked at one by one,
+/// because the first of two of a name may be the one that was refused.
 fn is_bad_shape(data: &[u8]) -> bool {
     let members = serde_json::from_slice::<Members>(data).map(|members| members.0).unwrap_or_default();
     let has =
@@ -256,80 +234,4 @@ fn is_leniency(data: &[u8], error: &str) -> bool {
         ["control character", "hex escape", "surrogate", "number out of range", "recursion limit"];
     let spelled = |word: &[u8]| memchr::memmem::find(data, word).is_some();
     on_purpose.iter().any(|reason| error.contains(reason)) || spelled(b"NaN") || spelled(b"Infinity")
-}
-
-#[derive(Debug, PartialEq)]
-struct Outcome {
-    events: Vec<Option<(Vec<u8>, Vec<u8>)>>,
-    unfinished: bool,
-    saw_id: bool,
-    retry_ms: Option<u64>,
-}
-
-fn events(stream: &[u8], limit: usize, mut size: impl FnMut(usize) -> usize) -> Outcome {
-    let mut sse = Sse::new(limit);
-    let mut events = Vec::new();
-    let mut rest = stream;
-    while !rest.is_empty() {
-        let (chunk, after) = rest.split_at(size(rest.len()).clamp(1, rest.len()));
-        rest = after;
-        let mut last = 0;
-        sse.feed(chunk, |event| {
-            let end = match event {
-                Event::Message { event, data, data_at, end } => {
-                    if let Some(at) = data_at {
-                        assert_eq!(chunk.get(at..at + data.len()), Some(data));
-                    }
-                    events.push(Some((event.unwrap_or_default().to_vec(), data.to_vec())));
-                    end
-                }
-                Event::Oversized { end } => {
-                    events.push(None);
-                    end
-                }
-            };
-            assert!(last < end && end <= chunk.len());
-            assert!(matches!(chunk.get(end - 1), Some(b'\r' | b'\n')));
-            last = end;
-        });
-    }
-    Outcome { events, unfinished: sse.finish(), saw_id: sse.saw_id(), retry_ms: sse.retry_ms() }
-}
-
-/// The algorithm of the standard, word for word and slow.
-fn plain_events(stream: &[u8]) -> Vec<Option<(Vec<u8>, Vec<u8>)>> {
-    let stream = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
-    let mut events = Vec::new();
-    let (mut name, mut data) = (Vec::new(), Vec::new());
-    let mut line = Vec::new();
-    let mut bytes = stream.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        if byte != b'\r' && byte != b'\n' {
-            line.push(byte);
-            continue;
-        }
-        if byte == b'\r' {
-            bytes.next_if_eq(&b'\n');
-        }
-        let line = std::mem::take(&mut line);
-        if line.is_empty() {
-            let name = std::mem::take(&mut name);
-            if data.pop().is_some() {
-                events.push(Some((name, std::mem::take(&mut data))));
-            }
-            continue;
-        }
-        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
-        let value = line.get(colon + 1..).unwrap_or_default();
-        let value = value.strip_prefix(b" ").unwrap_or(value);
-        match &line[..colon] {
-            b"event" => name = value.to_vec(),
-            b"data" => {
-                data.extend_from_slice(value);
-                data.push(b'\n');
-            }
-            _ => {}
-        }
-    }
-    events
 }

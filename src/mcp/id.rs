@@ -1,19 +1,20 @@
-//! JSON-RPC request identifiers: typed, compared by value, and kept in a compact owned form while a request is
-//! pending.
+//! JSON-RPC request identifiers: typed, compared by value, and kept in a compact owned form while a
+//! request is pending.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use super::text::Text;
 
-/// Longest identifier that can be kept, in bytes. The peer chooses identifiers, and a table of pending requests must
-/// not grow by what it chooses; real ones are counters or UUIDs.
+/// Longest identifier that can be kept, in bytes. The peer chooses identifiers, and a table of
+/// pending requests must not grow by what it chooses; real ones are counters or UUIDs.
 pub const MAX_ID_BYTES: usize = 1024;
 
 /// Longest identifier kept without an allocation, in bytes; a UUID takes 36.
 const INLINE_BYTES: usize = 45;
 
-/// The `id` of a request or of its answer (JSON-RPC 2.0, section 4; MCP allows strings and numbers).
+/// The `id` of a request or of its answer (JSON-RPC 2.0, section 4; MCP allows strings and
+/// numbers).
 #[derive(Clone, Copy, Debug)]
 pub enum Id<'a> {
     /// A number, as the text that stands in the body.
@@ -23,8 +24,8 @@ pub enum Id<'a> {
 }
 
 impl Id<'_> {
-    /// Whether both identify the same request. The type counts: number `1` is not string `"1"`. The spelling does not:
-    /// `1.0` is `1`, and `"\u0061"` is `"a"`.
+    /// Whether both identify the same request. The type counts: number `1` is not string `"1"`. The
+    /// spelling does not: `1.0` is `1`, and `"\u0061"` is `"a"`.
     pub fn same(&self, other: &Id<'_>) -> bool {
         match (self, other) {
             (Id::Number(one), Id::Number(two)) => {
@@ -46,8 +47,8 @@ impl fmt::Display for Id<'_> {
     }
 }
 
-/// An identifier that outlives the body it came from. Two are equal exactly when [`Id::same`] says so of what they
-/// were made from, and then their hashes are equal too.
+/// An identifier that outlives the body it came from. Two are equal exactly when [`Id::same`] says
+/// so of what they were made from, and then their hashes are equal too.
 #[derive(Clone)]
 pub struct OwnedId(Repr);
 
@@ -58,7 +59,8 @@ enum Repr {
 }
 
 impl OwnedId {
-    /// Keeps an identifier; `None` if it is longer than [`MAX_ID_BYTES`]. Allocates above 45 bytes only.
+    /// Keeps an identifier; `None` if it is longer than [`MAX_ID_BYTES`]. Allocates above 45 bytes
+    /// only.
     pub fn new(id: &Id<'_>) -> Option<Self> {
         match id {
             Id::Number(raw) => match integer(raw) {
@@ -146,8 +148,8 @@ fn spelled_as_float(raw: &str) -> bool {
     raw.contains(['.', 'e', 'E'])
 }
 
-/// The integer that a number stands for, where a 64-bit float still tells integers apart: a peer whose language has
-/// no integers may send `7` back as `7.0`.
+/// The integer that a number stands for, where a 64-bit float still tells integers apart: a peer
+/// whose language has no integers may send `7` back as `7.0`.
 fn integer(raw: &str) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if !spelled_as_float(raw) {

@@ -7,9 +7,9 @@ pub(super) const WINDOW: usize = 16;
 
 /// The names that are known in one kind of object; all others are one.
 pub(super) trait Keys: Copy {
-    /// The member whose quoted name and colon `rest` begins with, and their length: most members are recognised by
-    /// this, without looking for the end of the name. `window` is the beginning of `rest`, of known length so that
-    /// short names need no look at how long it is.
+    /// The member whose quoted name and colon `rest` begins with, and their length: most members
+    /// are recognised by this, without looking for the end of the name. `window` is the beginning
+    /// of `rest`, of known length so that short names need no look at how long it is.
     fn at_head(window: &[u8; WINDOW], rest: &[u8]) -> Option<(Self, usize)>;
 
     /// The member of this name.

@@ -1,7 +1,9 @@
-//! A borrowed view of one JSON-RPC 2.0 message: what a proxy needs of it to name, match, judge and re-parent it.
+//! A borrowed view of one JSON-RPC 2.0 message: what a proxy needs of it to name, match, judge and
+//! re-parent it.
 //!
-//! The biases: a body that could be read in two ways is not read at all, and a field of an unexpected type counts as
-//! absent rather than as a failure, unless the message cannot be told apart without it.
+//! The biases: a body that could be read in two ways is not read at all, and a field of an
+//! unexpected type counts as absent rather than as a failure, unless the message cannot be told
+//! apart without it.
 
 use super::meta::Points;
 use super::read;
@@ -10,10 +12,12 @@ use super::scan::Scanner;
 pub use super::id::{Id, MAX_ID_BYTES, OwnedId};
 pub use super::text::Text;
 
-/// Reads one message: a single JSON object, its members in any order and spelled with or without escapes.
+/// Reads one message: a single JSON object, its members in any order and spelled with or without
+/// escapes.
 ///
-/// One pass, nothing copied, nothing allocated unless a member name is spelled with escapes. The whole body is checked,
-/// so an object cut short or followed by anything but white space is refused. The caller bounds the size.
+/// One pass, nothing copied, nothing allocated unless a member name is spelled with escapes. The
+/// whole body is checked, so an object cut short or followed by anything but white space is
+/// refused. The caller bounds the size.
 ///
 /// # Errors
 ///
@@ -46,7 +50,8 @@ fn read_message(mut scanner: Scanner<'_>) -> Result<Message<'_>, Doubt> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Doubt {
-    /// Not JSON as RFC 8259 defines it, or something follows the first value. A byte order mark counts as this.
+    /// Not JSON as RFC 8259 defines it, or something follows the first value. A byte order mark
+    /// counts as this.
     NotJson,
     /// Not UTF-8, which MCP requires and JSON-RPC implies.
     NotUtf8,
@@ -58,8 +63,8 @@ pub enum Doubt {
     NotObject,
     /// An array, so probably a batch (MCP 2025-03-26); decided by the first character.
     Batch,
-    /// JSON, but not a message: `id`, `method` or `jsonrpc` has a type that JSON-RPC does not allow, or the object is
-    /// both call and answer, or neither.
+    /// JSON, but not a message: `id`, `method` or `jsonrpc` has a type that JSON-RPC does not
+    /// allow, or the object is both call and answer, or neither.
     BadShape,
 }
 
@@ -75,7 +80,8 @@ pub enum Kind {
     Response,
 }
 
-/// One message. Every text is borrowed from the body; absent, `null` and wrongly typed fields are all `None`.
+/// One message. Every text is borrowed from the body; absent, `null` and wrongly typed fields are
+/// all `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Message<'a> {
     /// Name of the method; present in requests and notifications.
@@ -99,7 +105,8 @@ pub struct Message<'a> {
     pub request_id: Option<Id<'a>>,
     /// `params.progressToken`: what `notifications/progress` is about.
     pub progress_token: Option<Id<'a>>,
-    /// `params.requestState`: what a retry echoes of an `input_required` result (MCP 2026-07-28). A secret.
+    /// `params.requestState`: what a retry echoes of an `input_required` result (MCP 2026-07-28). A
+    /// secret.
     pub request_state: Option<Text<'a>>,
     /// `params.protocolVersion` of `initialize`.
     pub params_protocol_version: Option<Text<'a>>,
@@ -112,7 +119,8 @@ pub struct Message<'a> {
     pub has_result: bool,
     /// Whether `result.isError` is `true`: the tool itself reports that it failed.
     pub is_error: bool,
-    /// `result.resultType` (MCP 2026-07-28): `complete`, `input_required`, or an extension's, such as `task`.
+    /// `result.resultType` (MCP 2026-07-28): `complete`, `input_required`, or an extension's, such
+    /// as `task`.
     pub result_type: Option<Text<'a>>,
     /// `result.protocolVersion` of the answer to `initialize`.
     pub result_protocol_version: Option<Text<'a>>,
@@ -135,14 +143,15 @@ impl Message<'_> {
         self.kind
     }
 
-    /// Whether trace context can be written into this message: it is a call, and its `params` and `params._meta`, where
-    /// present, are objects.
+    /// Whether trace context can be written into this message: it is a call, and its `params` and
+    /// `params._meta`, where present, are objects.
     pub fn spliceable(&self) -> bool {
         self.kind != Kind::Response && self.points.are_objects()
     }
 }
 
-/// What is read of `params._meta` (MCP 2026-07-28, reserved keys). Trace context is what the peer wrote, unchecked.
+/// What is read of `params._meta` (MCP 2026-07-28, reserved keys). Trace context is what the peer
+/// wrote, unchecked.
 #[derive(Clone, Debug, Default)]
 pub struct Meta<'a> {
     /// Whether `params._meta` is there, of whatever type.
@@ -157,7 +166,8 @@ pub struct Meta<'a> {
     pub protocol_version: Option<Text<'a>>,
     /// `name` in `io.modelcontextprotocol/clientInfo`.
     pub client_name: Option<Text<'a>>,
-    /// `io.modelcontextprotocol/subscriptionId`: the `subscriptions/listen` request that a notification belongs to.
+    /// `io.modelcontextprotocol/subscriptionId`: the `subscriptions/listen` request that a
+    /// notification belongs to.
     pub subscription_id: Option<Id<'a>>,
     /// `progressToken`: the name under which the sender wants to hear of progress.
     pub progress_token: Option<Id<'a>>,

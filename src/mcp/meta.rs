@@ -1,13 +1,14 @@
 //! Writes trace context into `params._meta` (MCP 2026-07-28, reserved keys) by editing bytes.
 //!
-//! Nothing is serialised again: number spellings, member order, white space and unknown members leave as they came.
-//! Only the lower-case keys count; a key spelled with escapes counts as what it decodes to.
+//! Nothing is serialised again: number spellings, member order, white space and unknown members
+//! leave as they came. Only the lower-case keys count; a key spelled with escapes counts as what it
+//! decodes to.
 
 use super::message::Message;
 use super::scan::Extent;
 
-/// The context to leave in the message. Each is written as given, or where `None` or empty removed, since an
-/// empty value is no valid W3C header.
+/// The context to leave in the message. Each is written as given, or where `None` or empty removed,
+/// since an empty value is no valid W3C header.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Carrier<'c> {
     /// W3C `traceparent`.
@@ -18,11 +19,12 @@ pub struct Carrier<'c> {
     pub baggage: Option<&'c str>,
 }
 
-/// Appends `body` to `out` with `params._meta` carrying exactly `context`, every other byte unchanged. `_meta` and
-/// `params` are created where they are missing and needed.
+/// Appends `body` to `out` with `params._meta` carrying exactly `context`, every other byte
+/// unchanged. `_meta` and `params` are created where they are missing and needed.
 ///
-/// `message` has to be what [`parse`](super::message::parse) made of this very `body`. Returns `false`, with `out` as it
-/// was, for a response and where `params` or `_meta` is not an object ([`Message::spliceable`]).
+/// `message` has to be what [`parse`](super::message::parse) made of this very `body`. Returns
+/// `false`, with `out` as it was, for a response and where `params` or `_meta` is not an object
+/// ([`Message::spliceable`]).
 pub fn splice(body: &[u8], message: &Message<'_>, context: &Carrier<'_>, out: &mut Vec<u8>) -> bool {
     if !message.spliceable() {
         return false;
@@ -94,7 +96,8 @@ impl<'s> Splice<'s> {
     fn new(body: &'s [u8], points: &'s Points, context: &Carrier<'s>, out: &'s mut Vec<u8>) -> Option<Self> {
         let values = [context.traceparent, context.tracestate, context.baggage]
             .map(|value| value.filter(|value| !value.is_empty()));
-        // Room for the values, their keys and punctuation, and for `"params":{"_meta":{}}`; escapes are not expected.
+        // Room for the values, their keys and punctuation, and for `"params":{"_meta":{}}`; escapes
+        // are not expected.
         let added: usize = values.iter().flatten().map(|value| value.len() + 18).sum();
         out.reserve(body.len() + added + 24);
         Some(Self { body, points, values, out, done: 0 })
@@ -124,7 +127,8 @@ impl<'s> Splice<'s> {
         self.copy_to(self.body.len())
     }
 
-    /// Edits an existing `_meta`: what is missing goes to the front, what is there is replaced or removed in place.
+    /// Edits an existing `_meta`: what is missing goes to the front, what is there is replaced or
+    /// removed in place.
     fn edit(&mut self, meta: Extent, inserts: bool) -> Option<()> {
         let mut slots =
             [0, 1, 2].map(|which| self.points.slots[which].map(|slot| (slot, self.values[which])));
@@ -135,8 +139,8 @@ impl<'s> Splice<'s> {
             self.insert_missing();
             self.comma_if(meta.members > removed);
         }
-        // While only removed members have been met, a removed one takes the comma after it along; later ones the comma
-        // before. So no comma is taken twice, and none is left at an edge.
+        // While only removed members have been met, a removed one takes the comma after it along;
+        // later ones the comma before. So no comma is taken twice, and none is left at an edge.
         let mut leading = 0;
         for (slot, value) in slots.into_iter().flatten() {
             match value {

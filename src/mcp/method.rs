@@ -1,4 +1,5 @@
-//! The methods of every MCP revision from 2024-11-05 to 2026-07-28, and of its tasks extension, in one table.
+//! The methods of every MCP revision from 2024-11-05 to 2026-07-28, and of its tasks extension, in
+//! one table.
 
 /// What is known of a method.
 #[derive(Debug, Eq, PartialEq)]
@@ -11,7 +12,8 @@ pub struct Method {
     pub era: Era,
     /// Whether it is a notification, to which there is no answer.
     pub notification: bool,
-    /// Whether it only asks what is there: sent by client libraries of their own accord, and rarely of interest.
+    /// Whether it only asks what is there: sent by client libraries of their own accord, and rarely
+    /// of interest.
     pub is_discovery: bool,
     /// Whether it only asks if the peer is alive.
     pub is_ping: bool,
@@ -37,8 +39,8 @@ pub enum Target {
 pub enum Era {
     /// Up to 2025-11-25: a session begins with `initialize`, and either side may send requests.
     Legacy,
-    /// From 2026-07-28: every request stands alone, and only clients send them. What servers used to ask for travels
-    /// inside results, so those methods are no messages of this era.
+    /// From 2026-07-28: every request stands alone, and only clients send them. What servers used
+    /// to ask for travels inside results, so those methods are no messages of this era.
     Modern,
     /// Both.
     Both,
@@ -78,7 +80,8 @@ impl Method {
     }
 }
 
-/// Turns the rows into a search over byte strings, which the compiler decides by length and then by byte.
+/// Turns the rows into a search over byte strings, which the compiler decides by length and then by
+/// byte.
 macro_rules! methods {
     ($($name:literal: $target:ident, $era:ident, $role:ident;)*) => {
         mod table {

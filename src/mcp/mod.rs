@@ -1,5 +1,6 @@
-//! What a proxy has to know about MCP, the Model Context Protocol, and nothing more: a borrowed view of one
-//! JSON-RPC message, the table of its methods, byte edits of `params._meta`, and a tap on server-sent events.
+//! What a proxy has to know about MCP, the Model Context Protocol, and nothing more: a borrowed
+//! view of one JSON-RPC message, the table of its methods, byte edits of `params._meta`, and a tap
+//! on server-sent events.
 //!
 //! Nothing here does I/O or builds a tree. Whatever is not understood beyond doubt is reported as a
 //! [`message::Doubt`], so that the caller can pass the bytes on as they came.
@@ -9,12 +10,12 @@ pub mod meta;
 pub mod method;
 pub mod sse;
 
-#[doc(hidden)]
-pub mod fuzz;
+mod fuzz;
 mod id;
 mod keys;
 mod read;
 mod scan;
+mod skip;
 mod text;
 
 #[cfg(test)]
@@ -22,4 +23,5 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
 pub use fuzz::{fuzz_message, fuzz_splice, fuzz_sse};

@@ -1,5 +1,6 @@
-//! The reader of a message: one function for each object that is looked into. None of them calls itself, so the
-//! nesting of the input never becomes nesting of calls. Results are written in place, which spares copies of them.
+//! The reader of a message: one function for each object that is looked into. None of them calls
+//! itself, so the nesting of the input never becomes nesting of calls. Results are written in
+//! place, which spares copies of them.
 
 use super::keys::{ErrorKey, Keys, MetaKey, NamedKey, ParamsKey, ResultKey, TaskKey, TopKey};
 use super::message::{Doubt, ErrorView, Id, Kind, Message, Meta};

@@ -1,4 +1,5 @@
-//! Messages as clients and servers of both eras write them: the ground that the tests and mutations start from.
+//! Messages as clients and servers of both eras write them: the ground that the tests and mutations
+//! start from.
 
 /// Calls and notifications.
 pub(super) const CALLS: &[&str] = &[

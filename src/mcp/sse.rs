@@ -1,12 +1,13 @@
-//! A tap on a stream of server-sent events (WHATWG HTML, section 9.2): it is shown the bytes as they pass, in
-//! whatever pieces they come, and reports each event at the byte that completes it.
+//! A tap on a stream of server-sent events (WHATWG HTML, section 9.2): it is shown the bytes as
+//! they pass, in whatever pieces they come, and reports each event at the byte that completes it.
 //!
-//! It changes nothing and holds nothing back. An event that lies within one piece and has one `data` line is handed
-//! over without copying; otherwise its text is gathered, up to a limit.
+//! It changes nothing and holds nothing back. An event that lies within one piece and has one
+//! `data` line is handed over without copying; otherwise its text is gathered, up to a limit.
 
 use memchr::{memchr, memchr2};
 
-/// Capacity, in bytes, that is kept between events: enough for small ones, little enough for many idle streams.
+/// Capacity, in bytes, that is kept between events: enough for small ones, little enough for many
+/// idle streams.
 const KEPT_BYTES: usize = 4096;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -55,7 +56,8 @@ pub struct Sse {
     line_ignored: bool,
     /// The event's type, as far as it came with earlier chunks.
     name: Vec<u8>,
-    /// The event's data, as far as it came with earlier chunks or has several lines, from `data_from` on.
+    /// The event's data, as far as it came with earlier chunks or has several lines, from
+    /// `data_from` on.
     data: Vec<u8>,
     data_from: usize,
     has_data: bool,
@@ -75,8 +77,8 @@ struct Here<'c> {
 }
 
 impl Sse {
-    /// A stream at its beginning. An event is skipped when its type, its data and the line being read come to more
-    /// than `max_event_bytes`; comments are never kept and do not count.
+    /// A stream at its beginning. An event is skipped when its type, its data and the line being
+    /// read come to more than `max_event_bytes`; comments are never kept and do not count.
     pub fn new(max_event_bytes: usize) -> Self {
         Self {
             max_event_bytes,
@@ -95,8 +97,8 @@ impl Sse {
         }
     }
 
-    /// Takes the next bytes of the stream, and reports each event that they complete. How the stream is cut into
-    /// chunks makes no difference to the events.
+    /// Takes the next bytes of the stream, and reports each event that they complete. How the
+    /// stream is cut into chunks makes no difference to the events.
     pub fn feed(&mut self, chunk: &[u8], mut on_event: impl FnMut(Event<'_>)) {
         let mut here = Here::default();
         let mut at = self.begin(chunk);
@@ -123,12 +125,14 @@ impl Sse {
         self.keep(chunk.get(at..).unwrap_or_default(), here);
     }
 
-    /// Ends the stream: says whether an event remained that no blank line had completed. A receiver drops such an event.
+    /// Ends the stream: says whether an event remained that no blank line had completed. A receiver
+    /// drops such an event.
     pub fn finish(&self) -> bool {
         self.begun || self.oversized || !self.line.is_empty()
     }
 
-    /// Whether the stream has named an event, so that the client could resume it elsewhere (`Last-Event-ID`).
+    /// Whether the stream has named an event, so that the client could resume it elsewhere
+    /// (`Last-Event-ID`).
     pub fn saw_id(&self) -> bool {
         self.saw_id
     }
@@ -143,7 +147,8 @@ impl Sse {
         self.line.capacity() + self.name.capacity() + self.data.capacity()
     }
 
-    /// Passes what may stand before the first line of a chunk: the mark that may open a stream, the rest of a CRLF.
+    /// Passes what may stand before the first line of a chunk: the mark that may open a stream, the
+    /// rest of a CRLF.
     fn begin(&mut self, chunk: &[u8]) -> usize {
         let mut at = 0;
         while let (Some(met), Some(byte)) = (self.mark, chunk.get(at)) {
@@ -151,7 +156,8 @@ impl Sse {
                 at += 1;
                 self.mark = Some(met + 1).filter(|met| *met < BYTE_ORDER_MARK.len());
             } else {
-                // What looked like a mark is the beginning of the first line; an unknown field, so it is not kept.
+                // What looked like a mark is the beginning of the first line; an unknown field, so
+                // it is not kept.
                 self.line_ignored = met > 0;
                 self.begun = met > 0;
                 self.mark = None;
@@ -303,7 +309,8 @@ impl Sse {
     }
 }
 
-/// Splits a line into the name and the value of its field. A line without a colon is a field without a value.
+/// Splits a line into the name and the value of its field. A line without a colon is a field
+/// without a value.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     let (name, value) = match line {
         [b'd', b'a', b't', b'a', b':', value @ ..] => (&b"data"[..], value),

@@ -5,8 +5,8 @@ use std::fmt;
 
 /// The inside of a JSON string that the scanner has accepted, without its quotes.
 ///
-/// Every escape in it is known to be well formed. Unpaired surrogates are well formed by RFC 8259 and stand for no
-/// character; they decode to U+FFFD.
+/// Every escape in it is known to be well formed. Unpaired surrogates are well formed by RFC 8259
+/// and stand for no character; they decode to U+FFFD.
 #[derive(Clone, Copy)]
 pub struct Text<'a> {
     raw: &'a str,
@@ -23,7 +23,8 @@ impl<'a> Text<'a> {
         self.raw
     }
 
-    /// Whether [`raw`](Self::raw) holds at least one escape, and so differs from the value it stands for.
+    /// Whether [`raw`](Self::raw) holds at least one escape, and so differs from the value it
+    /// stands for.
     pub fn has_escapes(&self) -> bool {
         self.escaped
     }
@@ -66,7 +67,8 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Hands the value over in order, piece by piece, until `accept` refuses one; says whether all were accepted.
+    /// Hands the value over in order, piece by piece, until `accept` refuses one; says whether all
+    /// were accepted.
     fn pieces(&self, mut accept: impl FnMut(&str) -> bool) -> bool {
         let mut rest = self.raw;
         while let Some((plain, escape)) = rest.split_once('\\') {
@@ -97,7 +99,8 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// Reads the escape whose backslash has just been passed: the character, and how many bytes it took.
+/// Reads the escape whose backslash has just been passed: the character, and how many bytes it
+/// took.
 fn unescape(escape: &str) -> (char, usize) {
     match escape.as_bytes().first() {
         Some(b'b') => ('\u{8}', 1),

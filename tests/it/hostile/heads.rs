@@ -115,6 +115,15 @@ fn other_schemes_are_refused_by_a_forward_proxy() {
 }
 
 #[test]
+fn a_target_that_is_no_path_is_refused_everywhere() {
+    for direction in ALL {
+        for target in ["x", "*:80", "$HOST", "evil.example:80", "?x", "x/y"] {
+            assert_eq!(send(direction, format!("GET {target} HTTP/1.1\r\nHost: $HOST\r\n\r\n")).refused(), Some(400), "{target}");
+        }
+    }
+}
+
+#[test]
 fn connection_cannot_take_away_what_the_message_is() {
     for direction in ALL {
         let message = "POST / HTTP/1.1\r\nHost: $HOST\r\nConnection: host, content-length, traceparent, tracestate, baggage, X-Gone\r\n\

@@ -1,7 +1,7 @@
 //! `propagation.to`: nothing of ours goes to a stranger, be it written by us
 //! or copied by the agent from what we gave it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{A, SPAN_A, TRACE, around, ok, pass};
 use crate::support::mesh::{Agent, Asked, Call, Copies, Mesh, SIDES, Server, Side, Span, legacy_call};
@@ -74,14 +74,14 @@ async fn an_agents_own_context_is_left_to_it() {
 }
 
 /// An agent that passes on what it got, to a stranger.
-async fn copied(env: &[(&str, &str)], yaml: &str, copies: Copies) -> (Vec<Span>, Asked) {
+async fn copied(env: &[(&str, &str)], yaml: &str, copies: Copies, meta: Value) -> (Vec<Span>, Asked) {
     let mesh = Mesh::start().await;
     let stranger = Server::answering(ok).await;
     let agent = Agent::start(copies).await;
     let plan = env.iter().fold(mesh.sidecar(), |plan, (name, value)| plan.env(name, value));
     let sidecar = plan.inbound(agent.address()).outbound(stranger.address).yaml(yaml).start();
     agent.calls(sidecar.outbound());
-    let reply = legacy_call(1, json!({"baggage": "user=1"})).send(sidecar.inbound()).await;
+    let reply = legacy_call(1, meta).send(sidecar.inbound()).await;
     assert_eq!(reply.status, 200);
     (mesh.stop().await, stranger.last())
 }
@@ -89,7 +89,7 @@ async fn copied(env: &[(&str, &str)], yaml: &str, copies: Copies) -> (Vec<Span>,
 #[tokio::test]
 async fn what_an_agent_copied_of_ours_is_stripped() {
     for copies in [Copies::Meta, Copies::Headers] {
-        let (spans, asked) = copied(&[], STRANGERS, copies).await;
+        let (spans, asked) = copied(&[], STRANGERS, copies, json!({"baggage": "user=1"})).await;
         assert_nothing_of_ours(&asked);
         // The span still hangs where it belongs: that is between us and the collector.
         assert_eq!(spans.len(), 2);
@@ -100,7 +100,7 @@ async fn what_an_agent_copied_of_ours_is_stripped() {
 #[tokio::test]
 async fn copied_b3_is_stripped() {
     for format in ["b3", "b3multi", "b3,tracecontext"] {
-        let (spans, asked) = copied(&[("OTEL_PROPAGATORS", format)], STRANGERS, Copies::Headers).await;
+        let (spans, asked) = copied(&[("OTEL_PROPAGATORS", format)], STRANGERS, Copies::Headers, json!({})).await;
         assert_nothing_of_ours(&asked);
         assert_eq!(spans.len(), 2);
     }
@@ -110,9 +110,11 @@ async fn copied_b3_is_stripped() {
 #[tokio::test]
 async fn copied_context_of_an_unrecorded_trace_is_stripped() {
     for copies in [Copies::Meta, Copies::Headers] {
-        let (spans, asked) = copied(&[("OTEL_TRACES_SAMPLER", "always_off")], STRANGERS, copies).await;
-        assert_nothing_of_ours(&asked);
-        assert_eq!(spans, []);
+        for meta in [json!({"baggage": "user=1"}), json!({})] {
+            let (spans, asked) = copied(&[("OTEL_TRACES_SAMPLER", "always_off")], STRANGERS, copies, meta).await;
+            assert_nothing_of_ours(&asked);
+            assert_eq!(spans, []);
+        }
     }
 }
 

@@ -359,6 +359,11 @@ impl Raw {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
+    /// Waits for the next byte, and says whether there is one.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.ahead.is_empty() || self.stream.peek(&mut [0]).is_ok_and(|length| length > 0)
+    }
+
     /// The socket, for what a script cannot say.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream

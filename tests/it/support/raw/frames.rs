@@ -92,6 +92,17 @@ impl Raw {
         Frame { kind: head[3], flags: head[4], stream, payload: self.take(length) }
     }
 
+    /// Reads frames until one that is wanted, or the end of the connection.
+    pub(crate) fn next_frame_of(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        while self.is_open() {
+            let frame = self.frame();
+            if wanted(&frame) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
     /// Reads frames until one that is wanted.
     #[track_caller]
     pub(crate) fn frame_of(&mut self, wanted: impl Fn(&Frame) -> bool) -> Frame {

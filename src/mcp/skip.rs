@@ -1,0 +1,258 @@
+//! Finds where JSON values end (RFC 8259): functions from an offset to an offset, without recursion
+//! and without allocating.
+//!
+//! Structure and escapes are checked strictly, because a receiver must not see other brackets than
+//! we do. Two things that cannot move a bracket are let through: raw control characters inside a
+//! string, and the number spellings `NaN`, `Infinity` and `-Infinity` that Python writes and reads.
+
+use memchr::memchr2;
+
+use super::message::Doubt;
+
+/// How deep arrays and objects may nest, the outermost object included. One bit is kept for each
+/// level.
+pub(super) const MAX_DEPTH: u32 = u128::BITS;
+
+/// Offset after the array or object that begins at `at`, inside `depth` others.
+pub(super) fn container_end(bytes: &[u8], mut at: usize, depth: u32) -> Result<usize, Doubt> {
+    let mut level = depth;
+    // One bit a container opened here, the innermost lowest: set for an object, clear for an array.
+    let mut objects: u128 = 0;
+    loop {
+        match pass_space(bytes, &mut at) {
+            b'"' => at = string_end(bytes, at + 1)?,
+            open @ (b'{' | b'[') => {
+                level += 1;
+                if level > MAX_DEPTH {
+                    return Err(Doubt::Depth);
+                }
+                let object = open == b'{';
+                objects = objects << 1 | u128::from(object);
+                at += 1;
+                let next = pass_space(bytes, &mut at);
+                if next != closing(object) {
+                    if object {
+                        at = key_end(bytes, at, next)?;
+                    }
+                    continue;
+                }
+            }
+            byte => at = scalar_end(bytes, at, byte)?,
+        }
+        // A value is complete: close all that ends here, up to the comma before the next value.
+        loop {
+            let object = objects & 1 == 1;
+            let byte = pass_space(bytes, &mut at);
+            if byte == b',' {
+                at += 1;
+                if object {
+                    let next = pass_space(bytes, &mut at);
+                    at = key_end(bytes, at, next)?;
+                }
+                break;
+            }
+            if byte != closing(object) {
+                return Err(Doubt::NotJson);
+            }
+            at += 1;
+            objects >>= 1;
+            level -= 1;
+            if level == depth {
+                return Ok(at);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn closing(object: bool) -> u8 {
+    if object { b'}' } else { b']' }
+}
+
+/// Offset after the key that begins at `at` with `first`, and after its colon.
+#[inline(always)]
+fn key_end(bytes: &[u8], at: usize, first: u8) -> Result<usize, Doubt> {
+    if first != b'"' {
+        return Err(Doubt::NotJson);
+    }
+    colon_end(bytes, string_end(bytes, at + 1)?)
+}
+
+#[inline(always)]
+pub(super) fn colon_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
+    if pass_space(bytes, &mut at) == b':' { Ok(at + 1) } else { Err(Doubt::NotJson) }
+}
+
+/// Offset after the string whose inside begins at `at`.
+#[inline(always)]
+pub(super) fn string_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    end_from(bytes, special(bytes, at))
+}
+
+/// Offset after the string whose first quote or backslash is at `at`.
+#[inline(always)]
+pub(super) fn end_from(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    if byte_at(bytes, at) == b'"' { Ok(at + 1) } else { escaped_end(bytes, at) }
+}
+
+#[inline(never)]
+fn escaped_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
+    loop {
+        match byte_at(bytes, at) {
+            b'"' => return Ok(at + 1),
+            // Where one escape is, another is near: text has one at the end of each line.
+            b'\\' => at = special_near::<3>(bytes, escape_end(bytes, at)?),
+            _ => return Err(Doubt::NotJson),
+        }
+    }
+}
+
+/// Offset after the escape whose backslash is at `at`.
+#[inline(always)]
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    match byte_at(bytes, at + 1) {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
+        b'u' => match bytes.get(at + 2..at + 6) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
+            _ => Err(Doubt::NotJson),
+        },
+        _ => Err(Doubt::NotJson),
+    }
+}
+
+/// Offset of the next quote or backslash, or of the end. The first 16 bytes are looked at in place,
+/// because most names end there and a call costs more.
+#[inline(always)]
+pub(super) fn special(bytes: &[u8], at: usize) -> usize {
+    special_near::<1>(bytes, at)
+}
+
+/// Looks at `CHUNKS` times 16 bytes in place.
+#[inline(always)]
+fn special_near<const CHUNKS: usize>(bytes: &[u8], mut at: usize) -> usize {
+    for _ in 0..CHUNKS {
+        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        let [low, high] = hits(chunk);
+        if low != 0 {
+            return at + (low.trailing_zeros() / 8) as usize;
+        }
+        if high != 0 {
+            return at + 8 + (high.trailing_zeros() / 8) as usize;
+        }
+        at += chunk.len();
+    }
+    special_far(bytes, at)
+}
+
+#[inline(never)]
+fn special_far(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    memchr2(b'"', b'\\', rest).map_or(bytes.len(), |found| at + found)
+}
+
+/// Which of 16 bytes are quotes or backslashes, in two little-endian words: the lowest bit set in a
+/// word belongs to the first such byte.
+#[inline(always)]
+fn hits(chunk: &[u8; 16]) -> [u64; 2] {
+    let word = u128::from_le_bytes(*chunk);
+    [word_hits(word as u64), word_hits((word >> 64) as u64)]
+}
+
+/// Sets the top bit of each byte that is one of the two. Subtracting one borrows from that bit only
+/// in a byte that has become zero, or in bytes above such a one, so bits above the lowest one set
+/// may be wrong and that one is not.
+#[inline(always)]
+fn word_hits(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let quote = word ^ (ONES * b'"' as u64);
+    let slash = word ^ (ONES * b'\\' as u64);
+    (quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES)) & !word & (ONES << 7)
+}
+
+/// Offset after the literal or number that begins at `at` with `first`.
+#[inline(always)]
+pub(super) fn scalar_end(bytes: &[u8], at: usize, first: u8) -> Result<usize, Doubt> {
+    match first {
+        b'0'..=b'9' | b'-' => number_end(bytes, at),
+        b't' => literal_end(bytes, at, b"true"),
+        b'f' => literal_end(bytes, at, b"false"),
+        b'n' => literal_end(bytes, at, b"null"),
+        b'N' => literal_end(bytes, at, b"NaN"),
+        b'I' => literal_end(bytes, at, b"Infinity"),
+        _ => Err(Doubt::NotJson),
+    }
+}
+
+#[inline(always)]
+fn literal_end<const N: usize>(bytes: &[u8], at: usize, literal: &[u8; N]) -> Result<usize, Doubt> {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(found) if found == literal => Ok(at + N),
+        _ => Err(Doubt::NotJson),
+    }
+}
+
+#[inline(always)]
+pub(super) fn number_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    let negative = byte_at(bytes, at) == b'-';
+    let start = at + usize::from(negative);
+    let end = match byte_at(bytes, start) {
+        b'0' => start + 1,
+        b'1'..=b'9' => digits_end(bytes, start + 1),
+        b'I' if negative => return literal_end(bytes, start, b"Infinity"),
+        _ => return Err(Doubt::NotJson),
+    };
+    match byte_at(bytes, end) {
+        b'.' | b'e' | b'E' => fraction_end(bytes, end),
+        _ => Ok(end),
+    }
+}
+
+/// Offset after a fraction and an exponent, of which at least one begins at `at`.
+fn fraction_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
+    if byte_at(bytes, at) == b'.' {
+        at = some_digits_end(bytes, at + 1)?;
+    }
+    if let b'e' | b'E' = byte_at(bytes, at) {
+        let sign = usize::from(matches!(byte_at(bytes, at + 1), b'+' | b'-'));
+        at = some_digits_end(bytes, at + 1 + sign)?;
+    }
+    Ok(at)
+}
+
+fn some_digits_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
+    let end = digits_end(bytes, at);
+    if end == at { Err(Doubt::NotJson) } else { Ok(end) }
+}
+
+#[inline(always)]
+fn digits_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Passes white space; the byte after it, or zero at the end.
+#[inline(always)]
+pub(super) fn pass_space(bytes: &[u8], at: &mut usize) -> u8 {
+    let byte = byte_at(bytes, *at);
+    if byte > b' ' {
+        return byte;
+    }
+    *at = space_end(bytes, *at);
+    byte_at(bytes, *at)
+}
+
+/// Out of line, because machines write none.
+#[inline(never)]
+fn space_end(bytes: &[u8], mut at: usize) -> usize {
+    while let b' ' | b'\n' | b'\r' | b'\t' = byte_at(bytes, at) {
+        at += 1;
+    }
+    at
+}
+
+#[inline(always)]
+pub(super) fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or_default()
+}
