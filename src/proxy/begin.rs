@@ -170,7 +170,8 @@ impl Start<'_> {
         let tracer = &self.worker.tracer;
         let claim = self.claim();
         let mut claimed = claim.context().into_iter().chain(&claim.other);
-        let copied = claimed.any(|context| tracer.server_spans.knows(context));
+        let unrecorded = |p: &Traceparent| p.span_id == tracer.ids.unrecorded_span_id(p.trace_id);
+        let copied = claimed.any(|c| tracer.server_spans.knows(c) || unrecorded(&c.parent));
         let parent = links::parent_of_call(claim, &tracer.server_spans);
         let mut injection = self.injection(subject);
         let allowed = self.may_see_context();
@@ -286,7 +287,7 @@ impl Start<'_> {
         if !decision.sampled {
             let outgoing = match parent {
                 Some(parent) => Outgoing::passed_on(parent, &decision, || tracer.ids.span_id()),
-                None => Outgoing::unrecorded_root(trace_id, tracer.ids.span_id()),
+                None => Outgoing::unrecorded_root(trace_id, tracer.ids.unrecorded_span_id(trace_id)),
             };
             return Decided { span: None, outgoing };
         }

@@ -46,6 +46,10 @@ const KEPT: [HeaderName; 8] = [
 /// HTTP/1.1 request without exactly one valid `Host`.
 pub fn check<B>(request: &Request<B>) -> Result<(), ProxyError> {
     check_coding(request.headers())?;
+    let uri = request.uri();
+    if uri.authority().is_some() && uri.scheme().is_none() && request.method() != Method::CONNECT {
+        return Err(ProxyError::BadRequest("the target is not a path"));
+    }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if request.version() < Version::HTTP_11 => Ok(()),
@@ -358,9 +362,13 @@ pub fn strip(headers: &mut HeaderMap) {
     remove(headers, &b3);
 }
 
-/// Writes baggage, replacing what was there.
+/// Writes baggage, replacing what was there. Fields that say the same already
+/// keep their spelling.
 pub fn inject_baggage(headers: &mut HeaderMap, baggage: &Baggage) {
-    set(headers, BAGGAGE, baggage.as_str().as_bytes());
+    let there = Baggage::parse(headers.get_all(BAGGAGE).iter().map(HeaderValue::as_bytes));
+    if there.as_ref() != Some(baggage) {
+        set(headers, BAGGAGE, baggage.as_str().as_bytes());
+    }
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {

@@ -104,7 +104,7 @@ fn named(head: &mut request::Parts) -> Result<Authority, ProxyError> {
         }
         let authority =
             head.uri.authority().cloned().ok_or(ProxyError::BadRequest("the target names no host"))?;
-        let target = split(&authority, authority.port_u16().unwrap_or(80));
+        let target = with_port(&authority)?;
         if head.version != Version::HTTP_2 {
             to_origin_form(head, &authority);
         }
@@ -113,7 +113,19 @@ fn named(head: &mut request::Parts) -> Result<Authority, ProxyError> {
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let authority: UriAuthority =
         host.parse().map_err(|_| ProxyError::BadRequest("neither the target nor Host names a server"))?;
-    Ok(split(&authority, authority.port_u16().unwrap_or(80)))
+    with_port(&authority)
+}
+
+/// The server of an `http` authority: port 80 unless it names another, and
+/// nothing where what it names is no port.
+fn with_port(authority: &UriAuthority) -> Result<Authority, ProxyError> {
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let named = host.strip_prefix(authority.host()).unwrap_or_default();
+    match (named, authority.port_u16()) {
+        ("" | ":", None) => Ok(split(authority, 80)),
+        (_, Some(port)) if port != 0 => Ok(split(authority, port)),
+        _ => Err(ProxyError::BadRequest("the port of the target is not a port")),
+    }
 }
 
 /// RFC 9112, 3.2.2: the target decides, and `Host` has to agree with it.

@@ -16,6 +16,8 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 pub struct Ids {
     state: AtomicU64,
     other: AtomicU64,
+    /// Ties the span ids of unrecorded roots to their trace ids.
+    secret: u64,
 }
 
 impl Ids {
@@ -26,7 +28,7 @@ impl Ids {
 
     /// The same ids for the same seeds, for tests.
     pub fn seeded(a: u64, b: u64) -> Self {
-        Ids { state: AtomicU64::new(a), other: AtomicU64::new(b) }
+        Ids { state: AtomicU64::new(a), other: AtomicU64::new(b), secret: mix(a ^ b.rotate_left(32)) }
     }
 
     /// A new trace id, never all zeros.
@@ -37,6 +39,14 @@ impl Ids {
     /// 128 random bits.
     pub fn random(&self) -> u128 {
         u128::from(next(&self.other)) << 64 | u128::from(next(&self.state))
+    }
+
+    /// The span id for a trace of ours that nobody records. It follows from
+    /// the trace id, so that our own context is known again without a table.
+    pub fn unrecorded_span_id(&self, trace: TraceId) -> SpanId {
+        let trace = u128::from_be_bytes(trace.to_bytes());
+        let mixed = mix((trace >> 64) as u64 ^ mix(trace as u64 ^ self.secret));
+        SpanId::from_bytes(mixed.max(1).to_be_bytes())
     }
 
     /// A new span id, never all zeros.
@@ -61,14 +71,18 @@ fn entropy(salt: u64) -> u64 {
 /// before all 2^64 were given. Zero, which W3C forbids, is stepped over.
 fn next(state: &AtomicU64) -> u64 {
     loop {
-        let mut z = state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        let z = mix(state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP));
         if z != 0 {
             return z;
         }
     }
+}
+
+/// The output function of SplitMix64: a permutation of all values.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

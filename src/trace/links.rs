@@ -92,7 +92,8 @@ impl ServerSpans {
     pub fn never_a_parent(&self, id: SpanId) {
         let entry = Entry { standing: Standing::Session, baggage: None };
         let mut shard = self.shard(id);
-        if shard.entries.insert(key(id), entry).is_none() {
+        let replaced = shard.entries.insert(key(id), entry).map(|old| old.standing);
+        if matches!(replaced, None | Some(Standing::InFlight)) {
             shard.retire(id, self.capacity);
         }
     }
@@ -202,21 +203,41 @@ pub struct Parent {
     pub provenance: Provenance,
 }
 
-/// Finds the parent of an outbound call from what it carries.
+/// Finds the parent of an outbound call from what it carries. A claim that
+/// cannot be a parent does not hide what the other carrier proves.
 pub fn parent_of_call(claim: Claim, spans: &ServerSpans) -> Parent {
     let Some((context, carrier)) = claim.parent else {
         return without_parent(None, spans);
     };
+    let refused = context.parent;
+    let other = claim.other.as_ref().map(|other| other.parent);
+    if let Some(parent) = proved(context, carrier, other, spans) {
+        return parent;
+    }
+    let second = match carrier {
+        Carrier::Meta => Carrier::Header,
+        Carrier::Header => Carrier::Meta,
+    };
+    // Only what names a request in flight; anything else is no better.
+    let live = claim.other.filter(|other| spans.standing(other.parent.span_id) == Some(Standing::InFlight));
+    live.and_then(|other| proved(other, second, Some(refused), spans))
+        .unwrap_or_else(|| without_parent(Some(refused), spans))
+}
+
+/// The parent that this claim proves, if it proves one.
+fn proved(
+    context: TraceContext,
+    carrier: Carrier,
+    link: Option<Traceparent>,
+    spans: &ServerSpans,
+) -> Option<Parent> {
     let named = context.parent.span_id;
     let standing = spans.standing(named);
-    if standing == Some(Standing::Session) {
-        return without_parent(Some(context.parent), spans);
-    }
     let late = standing == Some(Standing::Ended);
-    if late && carrier == Carrier::Header {
-        // A header outlives its request easily; an answered request is no
-        // parent on the word of a header alone.
-        return without_parent(Some(context.parent), spans);
+    // A header outlives its request easily; an answered request is no parent
+    // on the word of a header alone.
+    if standing == Some(Standing::Session) || (late && carrier == Carrier::Header) {
+        return None;
     }
     let server_span = match standing {
         Some(_) => Some(named),
@@ -226,12 +247,8 @@ pub fn parent_of_call(claim: Claim, spans: &ServerSpans) -> Parent {
         Carrier::Meta => Method::PropagatedMeta,
         Carrier::Header => Method::PropagatedHeader,
     };
-    Parent {
-        context: Some(context),
-        link: claim.other.map(|other| other.parent),
-        server_span,
-        provenance: Provenance { method, exact: true, candidates: 0, late },
-    }
+    let provenance = Provenance { method, exact: true, candidates: 0, late };
+    Some(Parent { context: Some(context), link, server_span, provenance })
 }
 
 fn without_parent(link: Option<Traceparent>, spans: &ServerSpans) -> Parent {
