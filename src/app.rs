@@ -19,7 +19,7 @@ use crate::net::listen;
 use crate::net::registry::Registry;
 use crate::proxy::accept;
 use crate::proxy::route::Route;
-use crate::proxy::worker::{Settings, Tracer, Worker};
+use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
 use crate::trace::links::{Method, ServerSpans};
 use crate::trace::sampler::Sampler;
@@ -126,6 +126,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
             recorder: exporter.worker(),
             registry: Arc::new(Registry::new(Arc::clone(&open), config.limits.max_connections)),
             metrics: metrics.clone(),
+            spans: SpanPool::default(),
         };
         let listeners = bound.of_worker(index)?;
         let run = work(Arc::new(worker), listeners, phases.clone());

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use crate::app;
+use crate::app::{self, StartError};
 use crate::cli::{self, Action};
 use crate::config::{Config, Environment, Flags};
 use crate::demo;
@@ -42,6 +42,11 @@ fn proxy(config: &Config) -> u8 {
     };
     let sidecar = match app::start(config) {
         Ok(sidecar) => sidecar,
+        // What was configured cannot be used, however often it is tried.
+        Err(error @ (StartError::Tls(_) | StartError::Loop(_))) => {
+            complain(&error);
+            return 2;
+        }
         Err(error) => return complain(&error),
     };
     tracing::info!("ready");

@@ -33,17 +33,10 @@ pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
     }
 }
 
-/// Builds the message in the place where it is returned, because it is too large to be moved about.
 fn read_message(mut scanner: Scanner<'_>) -> Result<Message<'_>, Doubt> {
-    let mut outcome = Ok(Message::default());
-    if let Ok(message) = &mut outcome
-        && let Err(doubt) = read::top(&mut scanner, message)
-    {
-        outcome = Err(doubt);
-    } else if !scanner.is_done() {
-        outcome = Err(Doubt::NotJson);
-    }
-    outcome
+    let mut message = Message::default();
+    read::top(&mut scanner, &mut message)?;
+    if scanner.is_done() { Ok(message) } else { Err(Doubt::NotJson) }
 }
 
 /// Why a body was not read as a message.

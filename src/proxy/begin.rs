@@ -294,7 +294,7 @@ impl Start<'_> {
         let span_id = tracer.ids.span_id();
         let flags = flags(parent, true);
         let outgoing = Outgoing::of_span(trace_id, span_id, flags, parent, &decision);
-        let mut span = Box::new(Span::new(self.worker.settings.span_limits));
+        let mut span = self.worker.spans.take(self.worker.settings.span_limits);
         span.trace_id = trace_id;
         span.span_id = span_id;
         span.flags = flags;

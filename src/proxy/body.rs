@@ -96,6 +96,27 @@ fn data_length(item: &Result<Frame<Bytes>, hyper::Error>) -> u64 {
     item.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64)
 }
 
+/// A request body that does not tell its length: hyper's HTTP/2 client would
+/// write it into a `content-length` that the client did not send.
+#[derive(Debug)]
+pub struct Unmeasured(pub RequestBody);
+
+impl Body for Unmeasured {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
+
 /// A response body on its way downstream. It drives the upstream connection
 /// that it comes from, and it holds the exchange, which thereby ends when the
 /// body does: at its end, at its failure, or when the client has gone.

@@ -2,16 +2,17 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::begin::Peer;
 use super::flow;
@@ -58,7 +59,7 @@ impl Connection {
                 self.watched.set_deadline(self.worker.registry.deadline(after));
                 Deadline::Watched(&self.watched)
             }
-            Protocol::Http2 => Deadline::At(Instant::now() + after),
+            Protocol::Http2 => Deadline::At(Box::pin(tokio::time::sleep(after))),
         }
     }
 }
@@ -66,7 +67,10 @@ impl Connection {
 impl InFlight {
     /// Says that the response broke off, which must not look like its end.
     pub fn torn(&self) {
-        self.0.watched.signals.reset_on_close();
+        // HTTP/2 resets the one stream.
+        if self.0.protocol == Protocol::Http1 {
+            self.0.watched.signals.reset_on_close();
+        }
     }
 }
 
@@ -83,16 +87,16 @@ impl Drop for InFlight {
 pub enum Deadline<'a> {
     /// The registry wakes the connection.
     Watched(&'a Watched),
-    /// Looked at whenever the exchange is polled.
-    At(Instant),
+    /// A timer wakes the stream.
+    At(Pin<Box<Sleep>>),
 }
 
 impl Deadline<'_> {
     /// Whether it has passed.
-    pub fn passed(&self) -> bool {
+    pub fn passed(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
             Deadline::Watched(watched) => watched.take_expired(),
-            Deadline::At(moment) => Instant::now() >= *moment,
+            Deadline::At(timer) => timer.as_mut().poll(cx).is_ready(),
         }
     }
 }
@@ -123,7 +127,7 @@ pub async fn serve(
         route,
         worker,
         downstream: Peer::from(downstream),
-        upstreams: Upstreams::default(),
+        upstreams: Upstreams::new(&watched),
         watched,
         in_flight: AtomicUsize::new(0),
         protocol,
@@ -202,7 +206,8 @@ async fn serve_http2(stream: Stream, connection: Arc<Connection>) {
             if let Poll::Ready(result) = server.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            if closing || !connection.watched.is_draining() {
+            let upstream_closed = connection.route.is_fixed() && connection.upstreams.any_closed();
+            if closing || !(upstream_closed || connection.watched.is_draining()) {
                 break;
             }
             closing = true;
@@ -232,7 +237,7 @@ enum Verdict {
 }
 
 impl Watch<'_> {
-    fn look(&mut self, cx: &mut std::task::Context<'_>) -> Verdict {
+    fn look(&mut self, cx: &mut Context<'_>) -> Verdict {
         let connection = self.connection;
         let watched = &connection.watched;
         if connection.in_flight.load(Ordering::Relaxed) > 0 {

@@ -61,9 +61,10 @@ pub struct Answer {
 #[derive(Debug)]
 enum Observer {
     Nothing,
-    /// A JSON body, kept until it is whole.
+    /// A JSON body, kept until it is whole; usually it is one frame.
     Json {
-        frames: Vec<Bytes>,
+        first: Bytes,
+        others: Vec<Bytes>,
         length: usize,
     },
     /// A stream of server-sent events.
@@ -137,13 +138,15 @@ impl Exchange {
     pub fn observe(&mut self, data: &Bytes) -> Progress {
         match &mut self.observer {
             Observer::Nothing => Progress::Open,
-            Observer::Json { frames, length } => {
+            Observer::Json { first, others, length } => {
                 *length += data.len();
                 if *length > self.worker.limits().max_body_bytes {
                     self.observer = Observer::Nothing;
                     self.note("too_large");
+                } else if first.is_empty() {
+                    *first = data.clone();
                 } else {
-                    frames.push(data.clone());
+                    others.push(data.clone());
                 }
                 Progress::Open
             }
@@ -187,24 +190,22 @@ impl Exchange {
     /// The response came to its end.
     pub fn body_ended(&mut self) {
         match std::mem::replace(&mut self.observer, Observer::Nothing) {
-            Observer::Json { frames, length } => self.json_ended(&frames, length),
+            Observer::Json { first, others, length } => self.json_ended(&first, &others, length),
             Observer::Events { sse, .. } => self.events_ended(&sse),
             Observer::Nothing => self.http_ended(),
         }
         self.end();
     }
 
-    fn json_ended(&mut self, frames: &[Bytes], length: usize) {
-        let joined;
-        let body: &[u8] = match frames {
-            [only] => only,
-            frames => {
-                let mut all = BytesMut::with_capacity(length);
-                frames.iter().for_each(|frame| all.extend_from_slice(frame));
-                joined = all;
-                &joined
-            }
-        };
+    fn json_ended(&mut self, first: &Bytes, others: &[Bytes], length: usize) {
+        let mut joined = BytesMut::new();
+        let mut body: &[u8] = first;
+        if !others.is_empty() {
+            joined.reserve(length);
+            joined.extend_from_slice(first);
+            others.iter().for_each(|frame| joined.extend_from_slice(frame));
+            body = &joined;
+        }
         let (Some(span), Awaited::Answer(answer)) = (&mut self.span, &self.awaited) else { return };
         match message::parse(body) {
             // The exchange itself ties answer and request together; an error
@@ -309,6 +310,7 @@ impl Exchange {
             let nanos = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
             span.end_unix_nanos = span.start_unix_nanos.saturating_add(nanos);
             self.worker.recorder.end(&span);
+            self.worker.spans.give(span);
         }
     }
 
@@ -337,7 +339,7 @@ fn observer(head: &response::Parts, max_event_bytes: usize) -> Observer {
     } else if read::is_event_stream(&head.headers) {
         Observer::Events { sse: Box::new(Sse::new(max_event_bytes)), progress: 0 }
     } else if read::is_json(&head.headers) {
-        Observer::Json { frames: Vec::new(), length: 0 }
+        Observer::Json { first: Bytes::new(), others: Vec::new(), length: 0 }
     } else {
         Observer::Nothing
     }

@@ -136,8 +136,8 @@ impl Forward {
         let limits = self.connection.worker.limits();
         let version = request.version();
         for attempt in 0..2 {
-            let deadline = self.connection.deadline(limits.response_timeout);
-            let sent = unless(upstream.send(request), || deadline.passed()).await;
+            let mut deadline = self.connection.deadline(limits.response_timeout);
+            let sent = unless(upstream.send(request), |cx| deadline.passed(cx)).await;
             drop(deadline);
             let failed = match sent {
                 Some(Ok(response)) => return Ok((response, upstream, guard)),

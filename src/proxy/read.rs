@@ -125,16 +125,8 @@ impl Reader {
                 Poll::Pending => break,
             }
         }
-        let wait = if known { limits.body_wait } else { limits.body_gap };
-        let mut deadline = Instant::now() + wait;
-        while matches!(step, Step::Data) {
-            step = match timeout_at(deadline, poll_fn(|cx| self.poll_step(max, cx))).await {
-                Ok(step) => step,
-                Err(_) => Step::Streams,
-            };
-            if !known {
-                deadline = Instant::now() + wait;
-            }
+        if matches!(step, Step::Data) {
+            step = self.wait(known, limits).await;
         }
         match step {
             // Sent as a whole it would lose its chunked framing.
@@ -142,6 +134,22 @@ impl Reader {
             Step::End | Step::Data => self.whole(),
             Step::TooLarge => self.give_back(Unread::TooLarge),
             Step::Streams => self.give_back(Unread::Streamed),
+        }
+    }
+
+    /// Waits for the rest, up to one deadline where the length is known, else
+    /// for as long as no pause is longer than the gap.
+    async fn wait(&mut self, known: bool, limits: &Limits) -> Step {
+        let wait = if known { limits.body_wait } else { limits.body_gap };
+        let mut deadline = Instant::now() + wait;
+        loop {
+            let step = poll_fn(|cx| self.poll_step(limits.max_body_bytes, cx));
+            match timeout_at(deadline, step).await {
+                Ok(Step::Data) if !known => deadline = Instant::now() + wait,
+                Ok(Step::Data) => {}
+                Ok(step) => return step,
+                Err(_) => return Step::Streams,
+            }
         }
     }
 

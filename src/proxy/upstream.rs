@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -20,10 +20,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use super::body::RequestBody;
+use super::body::{RequestBody, Unmeasured};
 use super::settings::{Authority, Limits};
 use crate::net::dial::{self, DialError};
 use crate::net::io::{Signals, Stream};
+use crate::net::registry::Watched;
 
 /// How many targets one downstream connection keeps connections to. A forward
 /// proxy client that visits more loses the one that it used first.
@@ -33,9 +34,14 @@ const MAX_TARGETS: usize = 8;
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// The upstream connections of one downstream connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Upstreams {
     open: Mutex<Vec<Arc<Upstream>>>,
+    /// Held while an HTTP/2 connection is opened: streams that begin together
+    /// wait for the one that they will share.
+    opening: tokio::sync::Mutex<()>,
+    /// The downstream connection, which is woken when an HTTP/2 one ends.
+    downstream: Weak<Watched>,
 }
 
 /// One upstream connection.
@@ -54,7 +60,7 @@ pub struct Upstream {
 
 enum Handle {
     Http1 { sender: Mutex<http1::SendRequest<RequestBody>>, driver: Mutex<Option<Driver>> },
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<Unmeasured>),
 }
 
 /// Holds an HTTP/1 connection for one exchange.
@@ -79,6 +85,15 @@ pub struct Failed {
 }
 
 impl Upstreams {
+    /// None yet, for this downstream connection.
+    pub fn new(downstream: &Arc<Watched>) -> Self {
+        Upstreams {
+            open: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            downstream: Arc::downgrade(downstream),
+        }
+    }
+
     /// The connection to a target, opened if there is none that lives.
     pub async fn get(
         &self,
@@ -86,20 +101,37 @@ impl Upstreams {
         version: Version,
         limits: &Limits,
     ) -> Result<(Arc<Upstream>, Guard), DialError> {
-        let found = self.find(target, version);
-        let upstream = match found {
+        let upstream = match self.find(target, version) {
             Some(upstream) => upstream,
-            None => {
-                let (tcp, peer) = dial::dial(&target.host, target.port, limits.connect_timeout).await?;
-                let upstream =
-                    Arc::new(Upstream::open(Arc::clone(target), tcp, peer, version, limits).await?);
-                self.add(Arc::clone(&upstream));
-                upstream
-            }
+            None => self.open(target, version, limits).await?,
         };
         upstream.busy.store(true, Ordering::Relaxed);
         let guard = Guard(Arc::clone(&upstream));
         Ok((upstream, guard))
+    }
+
+    async fn open(
+        &self,
+        target: &Arc<Authority>,
+        version: Version,
+        limits: &Limits,
+    ) -> Result<Arc<Upstream>, DialError> {
+        let shared = version == Version::HTTP_2;
+        let _turn = if shared { Some(self.opening.lock().await) } else { None };
+        if shared && let Some(upstream) = self.find(target, version) {
+            return Ok(upstream);
+        }
+        let (tcp, peer) = dial::dial(&target.host, target.port, limits.connect_timeout).await?;
+        let target = Arc::clone(target);
+        let upstream = Upstream::open(target, tcp, peer, version, limits, &self.downstream).await?;
+        let upstream = Arc::new(upstream);
+        self.add(Arc::clone(&upstream));
+        Ok(upstream)
+    }
+
+    /// Whether a connection has ended and nobody has asked for it since.
+    pub fn any_closed(&self) -> bool {
+        self.lock().iter().any(|upstream| !upstream.is_open())
     }
 
     /// Drives the connections that no exchange drives, so that a close by the
@@ -153,6 +185,7 @@ impl Upstream {
         peer: SocketAddr,
         version: Version,
         limits: &Limits,
+        downstream: &Weak<Watched>,
     ) -> Result<Self, DialError> {
         let local = tcp.local_addr().ok().map(|address| address.ip());
         let signals = Arc::<Signals>::default();
@@ -165,7 +198,14 @@ impl Upstream {
                 .await
                 .map_err(failed)?;
             // It ends when the last sender and stream of this downstream are gone.
-            tokio::spawn(connection);
+            let downstream = Weak::clone(downstream);
+            tokio::spawn(async move {
+                // Whatever went wrong reaches the exchanges through their streams.
+                let _ = connection.await;
+                if let Some(downstream) = downstream.upgrade() {
+                    downstream.wake();
+                }
+            });
             Handle::Http2(sender)
         } else {
             let mut builder = http1::Builder::new();
@@ -221,11 +261,12 @@ impl Upstream {
                 }
                 let response = lock().try_send_request(request);
                 let mut response = pin!(response);
-                poll_fn(|cx| {
+                let result = poll_fn(|cx| {
                     self.drive(cx);
                     response.as_mut().poll(cx)
                 })
-                .await
+                .await;
+                result.map_err(|mut failed| (failed.take_message(), failed.into_error()))
             }
             Handle::Http2(sender) => {
                 *request.version_mut() = Version::HTTP_2;
@@ -233,7 +274,11 @@ impl Upstream {
                 if let Err(error) = sender.ready().await {
                     return Err(Failed { error, unsent: Some(request), reused });
                 }
-                sender.try_send_request(request).await
+                let result = sender.try_send_request(request.map(Unmeasured)).await;
+                result.map_err(|mut failed| {
+                    let unsent = failed.take_message().map(|request| request.map(|body| body.0));
+                    (unsent, failed.into_error())
+                })
             }
         };
         match result {
@@ -241,10 +286,7 @@ impl Upstream {
                 self.used.store(true, Ordering::Relaxed);
                 Ok(response)
             }
-            Err(mut failed) => {
-                let unsent = failed.take_message();
-                Err(Failed { error: failed.into_error(), unsent, reused })
-            }
+            Err((unsent, error)) => Err(Failed { error, unsent, reused }),
         }
     }
 
@@ -270,11 +312,14 @@ impl fmt::Debug for Upstream {
 }
 
 /// Waits for `future`, but not beyond the moment that `expired` says so.
-pub async fn unless<F: Future>(future: F, mut expired: impl FnMut() -> bool) -> Option<F::Output> {
+pub async fn unless<F: Future>(
+    future: F,
+    mut expired: impl FnMut(&mut Context<'_>) -> bool,
+) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if expired() => Poll::Ready(None),
+        Poll::Pending if expired(cx) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await

@@ -2,7 +2,7 @@
 //! recorder that finished spans go to, and the registry of connections.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::settings::{Limits, Propagation, SpanRules};
 use crate::export::queue::Recorder;
@@ -11,7 +11,7 @@ use crate::net::registry::Registry;
 use crate::trace::ids::Ids;
 use crate::trace::links::ServerSpans;
 use crate::trace::sampler::Sampler;
-use crate::trace::span::SpanLimits;
+use crate::trace::span::{Span, SpanLimits};
 
 /// What a worker needs to serve connections.
 #[derive(Debug)]
@@ -26,6 +26,35 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     /// Counters.
     pub metrics: Metrics,
+    /// Storage of spans that ended, to be used again.
+    pub spans: SpanPool,
+}
+
+/// Spans that have ended, kept because filling a used one allocates nothing.
+#[derive(Debug, Default)]
+pub struct SpanPool(Mutex<Vec<Box<Span>>>);
+
+/// How many spans are kept for use again; more are in flight only under load.
+const POOLED: usize = 64;
+
+impl SpanPool {
+    /// An empty span.
+    pub fn take(&self, limits: SpanLimits) -> Box<Span> {
+        self.lock().pop().unwrap_or_else(|| Box::new(Span::new(limits)))
+    }
+
+    /// Takes a span back. It has to have been made with the same limits.
+    pub fn give(&self, mut span: Box<Span>) {
+        span.clear();
+        let mut spans = self.lock();
+        if spans.len() < POOLED {
+            spans.push(span);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<Span>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Worker {

@@ -17,13 +17,17 @@ fn failure(client: &mut Raw, status: &str, word: &str) {
     assert!(field(&head, "date").is_none() && field(&head, "server").is_none(), "{head}");
     let length = field(&head, "content-length").unwrap().parse().unwrap();
     let line = String::from_utf8(client.take(length)).unwrap();
-    assert!(line.starts_with("meshtrace: upstream ") && line.ends_with('\n') && line.lines().count() == 1, "{line}");
+    assert!(
+        line.starts_with("meshtrace: upstream ") && line.ends_with('\n') && line.lines().count() == 1,
+        "{line}"
+    );
     assert!(line.contains(word) && !line.contains(SECRET), "{line}");
 }
 
 /// A request with something in it that nobody else should read.
 fn request(direction: Direction, host: &str) -> String {
-    let user = if direction == Direction::Forward { format!("http://user:{SECRET}@{host}") } else { String::new() };
+    let user =
+        if direction == Direction::Forward { format!("http://user:{SECRET}@{host}") } else { String::new() };
     format!(
         "POST {user}/?token={SECRET} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {SECRET}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
     )
@@ -189,7 +193,11 @@ fn a_close_on_a_used_connection_is_passed_on_as_that() {
             client.send(request(direction, &mesh.host()));
             server.head();
             server.expect("{}");
-            if reset { server.reset() } else { drop(server) }
+            if reset {
+                server.reset()
+            } else {
+                drop(server)
+            }
             client.is_gone();
             assert!(mesh.try_accept().is_none(), "{direction:?}: it was tried again");
         }
@@ -243,7 +251,10 @@ fn an_old_client_is_told_too() {
         drop(server);
         let End::Clean(answer) = client.end() else { panic!("a reset") };
         let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.0 502 ") && answer.contains("\r\n\r\nmeshtrace: upstream "), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.0 502 ") && answer.contains("\r\n\r\nmeshtrace: upstream "),
+            "{answer}"
+        );
     }
 }
 

@@ -74,7 +74,10 @@ fn send(direction: Direction, message: impl AsRef<[u8]>) -> Outcome {
         }
         Ok(mut requests) => {
             let last = requests.last().unwrap().line.clone();
-            assert!(requests.len() == 1 || (requests.len() == 2 && last == INNOCENT), "{direction:?}: {requests:?} for {shown:?}");
+            assert!(
+                requests.len() == 1 || (requests.len() == 2 && last == INNOCENT),
+                "{direction:?}: {requests:?} for {shown:?}"
+            );
             Outcome::Passed(Box::new(requests.remove(0)))
         }
         // What broke off in the middle was never a message.
@@ -139,7 +142,8 @@ fn serve(mut stream: &TcpStream, got: &mut Vec<u8>) {
 #[test]
 fn the_innocent_pass() {
     for direction in crate::support::raw::ALL {
-        let request = send(direction, "POST /a HTTP/1.1\r\nHost: $HOST\r\nContent-Length: 3\r\n\r\nabc").passed();
+        let request =
+            send(direction, "POST /a HTTP/1.1\r\nHost: $HOST\r\nContent-Length: 3\r\n\r\nabc").passed();
         assert_eq!((request.line.as_str(), &request.body[..]), ("POST /a HTTP/1.1", &b"abc"[..]));
     }
 }

@@ -37,7 +37,8 @@ fn event_bytes_a_longer_event_passes_unseen() {
     client.send(format!("{}{CALL}", post(&mesh, &format!("Content-Length: {}", CALL.len()))));
     let length = field(&server.head(), "content-length").unwrap().parse().unwrap();
     server.take(length);
-    let event = format!("data: {{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"x\":\"{}\"}}}}\n\n", "x".repeat(200));
+    let event =
+        format!("data: {{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"x\":\"{}\"}}}}\n\n", "x".repeat(200));
     server.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
     server.send(format!("{:x}\r\n{event}\r\n0\r\n\r\n", event.len()));
     client.head();

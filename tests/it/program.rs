@@ -1,1 +1,8 @@
-//! To be filled.
+//! The built binary as people start it: its help, its exit codes, what it
+//! prints where, and how it ends.
+#![allow(clippy::unwrap_used)]
+
+mod admin;
+mod process;
+mod serving;
+mod usage;

@@ -40,7 +40,8 @@ fn a_client_that_leaves_during_the_answer_is_felt_though_the_server_is_silent() 
 #[test]
 fn a_client_that_leaves_during_its_request_never_ends_it() {
     for direction in ALL {
-        for (framing, part) in [("Content-Length: 10", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")] {
+        for (framing, part) in [("Content-Length: 10", "abc"), ("Transfer-Encoding: chunked", "3\r\nabc\r\n")]
+        {
             let mesh = Mesh::start(direction);
             let (mut client, mut server) = mesh.pair();
             client.send(format!("PUT / HTTP/1.1\r\nHost: {}\r\n{framing}\r\n\r\n{part}", mesh.host()));
@@ -55,10 +56,15 @@ fn a_client_that_leaves_during_its_request_never_ends_it() {
 #[test]
 fn a_client_that_leaves_during_a_call_never_sends_it() {
     for direction in ALL {
-        for (framing, part) in [("Content-Length: 100", "{\"jsonrpc\""), ("Transfer-Encoding: chunked", "a\r\n{\"jsonrpc\"\r\n")] {
+        for (framing, part) in
+            [("Content-Length: 100", "{\"jsonrpc\""), ("Transfer-Encoding: chunked", "a\r\n{\"jsonrpc\"\r\n")]
+        {
             let mesh = Mesh::with(direction, "limits: { body_gap: 1s }");
             let (mut client, mut server) = mesh.pair();
-            client.send(format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{framing}\r\n\r\n{part}", mesh.host()));
+            client.send(format!(
+                "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{framing}\r\n\r\n{part}",
+                mesh.host()
+            ));
             drop(client);
             let (End::Clean(got) | End::Reset(got)) = server.end();
             assert!(find(&got, b"0\r\n\r\n").is_none(), "{direction:?}: it looks whole");
@@ -183,7 +189,9 @@ fn bad_chunks_in_an_answer_break_it_off() {
 fn a_server_that_sends_too_much_sends_it_to_nobody() {
     let mesh = Mesh::start(Direction::Inbound);
     let (mut client, mut server) = waiting(&mesh, "1");
-    server.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+    server.send(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    );
     client.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     client.is_gone();
 }

@@ -14,7 +14,10 @@ async fn failure(response: Response<h2::RecvStream>, status: u16, word: &str) {
     assert_eq!(response.status(), status);
     assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
     let line = String::from_utf8(read_all(response.into_body()).await.unwrap().0).unwrap();
-    assert!(line.starts_with("meshtrace: upstream ") && line.lines().count() == 1 && line.contains(word), "{line}");
+    assert!(
+        line.starts_with("meshtrace: upstream ") && line.lines().count() == 1 && line.contains(word),
+        "{line}"
+    );
 }
 
 #[tokio::test]

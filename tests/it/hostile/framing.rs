@@ -29,7 +29,8 @@ fn lengths_that_contradict_are_refused() {
 #[test]
 fn a_length_said_twice_is_refused_or_said_once() {
     for direction in ALL {
-        for fields in ["Content-Length: 3\r\nContent-Length: 3", "Content-Length: 3, 3", "Content-Length: 03"] {
+        for fields in ["Content-Length: 3\r\nContent-Length: 3", "Content-Length: 3, 3", "Content-Length: 03"]
+        {
             send(direction, format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\nabc"));
         }
     }
@@ -47,7 +48,11 @@ fn a_length_and_chunks_are_refused_or_chunks() {
         ] {
             let message = format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
             if let super::Outcome::Passed(request) = send(direction, message) {
-                assert_eq!((&request.body[..], request.all("content-length").len()), (&b"abc"[..], 0), "{fields}");
+                assert_eq!(
+                    (&request.body[..], request.all("content-length").len()),
+                    (&b"abc"[..], 0),
+                    "{fields}"
+                );
             }
         }
     }
@@ -67,7 +72,11 @@ fn a_coding_that_does_not_end_in_chunked_is_refused() {
             "Transfer-Encoding: \u{b}chunked",
             "Transfer-Encoding: ",
         ] {
-            send(direction, format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n")).refused();
+            send(
+                direction,
+                format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            )
+            .refused();
         }
     }
 }
@@ -77,7 +86,9 @@ fn a_coding_that_does_not_end_in_chunked_is_refused() {
 #[test]
 fn other_ways_to_say_chunked_pass_as_one_message() {
     for direction in ALL {
-        for fields in ["Transfer-Encoding: CHUNKED", "transfer-encoding:chunked", "Transfer-Encoding:\t chunked \t"] {
+        for fields in
+            ["Transfer-Encoding: CHUNKED", "transfer-encoding:chunked", "Transfer-Encoding:\t chunked \t"]
+        {
             let message = format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
             assert_eq!(send(direction, message).passed().body, b"abc");
         }
@@ -92,7 +103,10 @@ fn chunked_said_twice_is_refused_or_one_message() {
         "Transfer-Encoding: , chunked",
     ] {
         for direction in ALL {
-            send(direction, format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+            send(
+                direction,
+                format!("POST / HTTP/1.1\r\nHost: $HOST\r\n{fields}\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            );
         }
     }
 }
@@ -118,7 +132,9 @@ fn bad_chunks_never_become_a_message() {
                 "3\r\nabc\r\n0\r\nbad trailer\r\n\r\n",
                 "3\r\nabc\r\n0\r\nX : y\r\n\r\n",
             ] {
-                let head = format!("POST / HTTP/1.1\r\nHost: $HOST\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let head = format!(
+                    "POST / HTTP/1.1\r\nHost: $HOST\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+                );
                 send(direction, head + chunks).refused();
             }
         }
@@ -137,7 +153,8 @@ fn odd_chunks_leave_as_plain_ones() {
             "3\r\nabc\r\n0\r\nX-Trailer: y\r\n\r\n",
             "3\r\nabc\r\n0\r\nContent-Length: 7\r\nHost: evil\r\n\r\n",
         ] {
-            let message = format!("POST / HTTP/1.1\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+            let message =
+                format!("POST / HTTP/1.1\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
             if let super::Outcome::Passed(request) = send(direction, message) {
                 assert_eq!(request.body, b"abc", "{chunks:?}");
             }
@@ -148,19 +165,29 @@ fn odd_chunks_leave_as_plain_ones() {
 #[test]
 fn a_chunk_line_without_end_is_cut_off() {
     let chunks = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(100_000));
-    send(Direction::Inbound, format!("POST / HTTP/1.1\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")).refused();
+    send(
+        Direction::Inbound,
+        format!("POST / HTTP/1.1\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"),
+    )
+    .refused();
 }
 
 #[test]
 fn trailers_without_end_are_cut_off() {
     let trailers: String = (0..20_000).map(|i| format!("X-{i}: y\r\n")).collect();
-    let message = format!("POST / HTTP/1.1\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{trailers}\r\n");
+    let message = format!(
+        "POST / HTTP/1.1\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{trailers}\r\n"
+    );
     send(Direction::Inbound, message).refused();
 }
 
 #[test]
 fn chunks_from_an_old_client_are_refused() {
     for direction in ALL {
-        send(direction, "POST / HTTP/1.0\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").refused();
+        send(
+            direction,
+            "POST / HTTP/1.0\r\nHost: $HOST\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        )
+        .refused();
     }
 }

@@ -78,7 +78,11 @@ fn a_missing_host_or_two_are_refused() {
             "Host: \"$HOST\"",
             "Host: caf\u{e9}.example",
         ] {
-            assert_eq!(send(direction, format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).refused(), Some(400), "{fields}");
+            assert_eq!(
+                send(direction, format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).refused(),
+                Some(400),
+                "{fields}"
+            );
         }
     }
 }
@@ -86,7 +90,11 @@ fn a_missing_host_or_two_are_refused() {
 #[test]
 fn a_host_with_a_nonsensical_port_is_refused_where_it_is_looked_at() {
     for fields in ["Host: a.example:port", "Host: a.example:99999", "Host: [::1", "Host: a:1:2", "Host: "] {
-        assert_eq!(send(Direction::Forward, format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).refused(), Some(400), "{fields}");
+        assert_eq!(
+            send(Direction::Forward, format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n")).refused(),
+            Some(400),
+            "{fields}"
+        );
     }
 }
 
@@ -102,15 +110,22 @@ fn a_target_that_contradicts_host_is_refused_or_made_to_agree() {
             send(direction, format!("GET {target} HTTP/1.1\r\nHost: $HOST\r\n\r\n"));
         }
     }
-    let request = send(Direction::Forward, "GET http://$HOST/x HTTP/1.1\r\nHost: evil.example\r\n\r\n").passed();
+    let request =
+        send(Direction::Forward, "GET http://$HOST/x HTTP/1.1\r\nHost: evil.example\r\n\r\n").passed();
     assert_eq!(request.line, "GET /x HTTP/1.1");
     assert_ne!(request.all("host"), ["evil.example"]);
 }
 
 #[test]
 fn other_schemes_are_refused_by_a_forward_proxy() {
-    for target in ["https://$HOST/", "ftp://$HOST/", "file:///etc/passwd", "*:80", "x", "http:///x", "http://"] {
-        assert_eq!(send(Direction::Forward, format!("GET {target} HTTP/1.1\r\nHost: $HOST\r\n\r\n")).refused(), Some(400), "{target}");
+    for target in
+        ["https://$HOST/", "ftp://$HOST/", "file:///etc/passwd", "*:80", "x", "http:///x", "http://"]
+    {
+        assert_eq!(
+            send(Direction::Forward, format!("GET {target} HTTP/1.1\r\nHost: $HOST\r\n\r\n")).refused(),
+            Some(400),
+            "{target}"
+        );
     }
 }
 
@@ -118,7 +133,11 @@ fn other_schemes_are_refused_by_a_forward_proxy() {
 fn a_target_that_is_no_path_is_refused_everywhere() {
     for direction in ALL {
         for target in ["x", "*:80", "$HOST", "evil.example:80", "?x", "x/y"] {
-            assert_eq!(send(direction, format!("GET {target} HTTP/1.1\r\nHost: $HOST\r\n\r\n")).refused(), Some(400), "{target}");
+            assert_eq!(
+                send(direction, format!("GET {target} HTTP/1.1\r\nHost: $HOST\r\n\r\n")).refused(),
+                Some(400),
+                "{target}"
+            );
         }
     }
 }
@@ -217,7 +236,10 @@ fn a_bad_request_behind_a_good_one_does_not_spoil_it() {
     for direction in ALL {
         let mesh = Mesh::start(direction);
         let mut client = mesh.connect();
-        client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", mesh.host()));
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: {}\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            mesh.host()
+        ));
         let mut server = mesh.accept();
         server.head();
         server.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -231,7 +253,10 @@ fn a_bad_request_behind_a_good_one_does_not_spoil_it() {
 fn what_is_left_of_a_refused_request_is_not_taken_for_the_next() {
     for direction in ALL {
         let inner = "GET /inner HTTP/1.1\r\nHost: $HOST\r\n\r\n";
-        let outer = format!("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: {}\r\n\r\n{inner}", inner.len() + 16);
+        let outer = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: {}\r\n\r\n{inner}",
+            inner.len() + 16
+        );
         if let Outcome::Passed(request) = send(direction, outer) {
             assert_ne!(request.line, "GET /inner HTTP/1.1", "{direction:?}");
         }

@@ -58,7 +58,9 @@ fn answer(mut server: Raw) -> bool {
 
 fn with(mesh_host: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut all = get(mesh_host);
-    all.extend(fields.iter().map(|(n, v)| (&*String::leak((*n).to_owned()), &*String::leak((*v).to_owned()))));
+    all.extend(
+        fields.iter().map(|(n, v)| (&*String::leak((*n).to_owned()), &*String::leak((*v).to_owned()))),
+    );
     block(&all)
 }
 
@@ -107,7 +109,12 @@ fn an_authority_that_contradicts_host_is_refused() {
     for direction in crate::support::raw::ALL {
         let mesh = Mesh::start(direction);
         let mut client = hello(&mesh);
-        client.send(frame(frames::HEADERS, END | END_HEADERS, 1, &with(&mesh.host(), &[("host", "evil.example")])));
+        client.send(frame(
+            frames::HEADERS,
+            END | END_HEADERS,
+            1,
+            &with(&mesh.host(), &[("host", "evil.example")]),
+        ));
         heard(&mut client, 1);
         assert!(mesh.try_accept().is_none(), "{direction:?}");
     }

@@ -237,6 +237,82 @@ async fn row_2_a_stream_ends_the_span_at_its_answer() {
     }
 }
 
+/// However the bytes of a stream are cut, its span is the same.
+#[tokio::test]
+async fn row_2_a_stream_that_comes_byte_by_byte() {
+    for side in SIDES {
+        let (pieces, answer) = Answer::pieces("text/event-stream");
+        let answer = std::sync::Mutex::new(Some(answer));
+        let stage = Stage::set("", move |_| answer.lock().unwrap().take().unwrap()).await;
+        let mut open = add(Era::Modern, 1.into()).open(stage.sidecar.at(side)).await;
+        let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}});
+        let text = format!("event: message\r\ndata: {progress}\r\n\r\n:\rdata:{}\r\r", is_error(&json!(1)));
+        for byte in text.bytes() {
+            pieces.send(Ok(vec![byte].into())).await.unwrap();
+            // Each has arrived before the next one leaves.
+            open.read_until(char::from(byte).to_string().as_str()).await;
+        }
+        let span = stage.mesh.wait_for(1).await.remove(0);
+        assert_eq!((span.error_type().as_str(), span.attribute("meshtrace.progress.count")), ("tool_error", json!(1)));
+        drop(pieces);
+        open.read().await;
+        assert_eq!(stage.mesh.stop().await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn row_1_over_http_2() {
+    for side in SIDES {
+        let stage = Stage::set("", as_events).await;
+        let reply = add(Era::Modern, 1.into()).send_http2(stage.sidecar.at(side)).await;
+        assert_eq!(reply.status, 200);
+        Call::get("/page").send_http2(stage.sidecar.at(side)).await;
+        let spans = stage.mesh.stop().await;
+        assert_eq!(spans.len(), 2);
+        let mut message = attributes_of_add(Era::Modern, "1");
+        message["meshtrace.progress.count"] = 2.into();
+        let mut wanted = expected(side, &reply, stage.server.address, message);
+        wanted["network.protocol.version"] = "2".into();
+        assert_eq!(spans[0].all_attributes(), wanted);
+        assert_eq!(spans[1].attribute("network.protocol.version"), json!("2"));
+        let (host, url) = match side {
+            Side::Server => (stage.sidecar.inbound(), Value::Null),
+            Side::Client => (stage.server.address, json!(format!("http://{}/page", stage.server.address))),
+        };
+        assert_eq!(spans[1].attribute("server.port"), json!(host.port()));
+        assert_eq!(spans[1].attribute("url.full"), url);
+        // The context arrived over HTTP/2 as it does over HTTP/1.1.
+        let asked = &stage.server.asked()[0];
+        assert_eq!(asked.meta("traceparent").as_deref(), asked.header("traceparent"));
+        assert_eq!(Asked::context(asked.header("traceparent").unwrap()).1, spans[0].id);
+    }
+}
+
+/// Who the spans are from, and who recorded them.
+#[tokio::test]
+async fn every_span_has_the_resource() {
+    let mesh = crate::support::mesh::Mesh::start().await;
+    let server = crate::support::mesh::Server::answering(as_json).await;
+    let list = "service.name=no,service.namespace=shop,k8s.pod.name=a%20b,telemetry.sdk.name=forged";
+    let sidecar = mesh.sidecar().named("weather").env("OTEL_RESOURCE_ATTRIBUTES", list).around(server.address).start();
+    for side in SIDES {
+        add(Era::Modern, 1.into()).send(sidecar.at(side)).await;
+    }
+    let spans = mesh.stop().await;
+    assert_eq!(spans.len(), 2);
+    let mut resource = spans[0].resource.clone();
+    assert_eq!(spans[1].resource, resource);
+    assert_eq!(resource.remove("service.instance.id").unwrap().as_str().unwrap().len(), 36);
+    let version = env!("CARGO_PKG_VERSION");
+    let wanted = json!({
+        "service.name": "weather", "service.namespace": "shop", "k8s.pod.name": "a b",
+        "telemetry.sdk.name": "meshtrace", "telemetry.sdk.language": "rust", "telemetry.sdk.version": version,
+        "telemetry.distro.name": "meshtrace", "telemetry.distro.version": version,
+    });
+    assert_eq!(resource.into_iter().collect::<Value>(), wanted);
+    assert_eq!(spans[0].scope, ("meshtrace".to_owned(), version.to_owned()));
+}
+
 #[tokio::test]
 async fn row_4_a_tool_that_failed() {
     let scripts: [fn(&Asked) -> Answer; 2] =

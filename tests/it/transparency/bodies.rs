@@ -277,7 +277,9 @@ fn answers_without_a_body_end_with_their_head() {
 /// A length that contradicts the chunks is not passed on (RFC 9112, 6.3).
 #[test]
 fn a_response_with_two_framings_leaves_with_one() {
-    for fields in ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"] {
+    for fields in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
         let mesh = Mesh::start(Direction::Inbound);
         let (mut client, mut server) = mesh.pair();
         client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", mesh.host()));
@@ -285,7 +287,10 @@ fn a_response_with_two_framings_leaves_with_one() {
         server.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
         let head = client.head();
         if head.starts_with("HTTP/1.1 200") {
-            assert_eq!((field(&head, "content-length"), field(&head, "transfer-encoding")), (None, Some("chunked")));
+            assert_eq!(
+                (field(&head, "content-length"), field(&head, "transfer-encoding")),
+                (None, Some("chunked"))
+            );
             assert_eq!(client.chunked_end().0, b"hello");
         } else {
             assert!(head.starts_with("HTTP/1.1 502"), "{head}");

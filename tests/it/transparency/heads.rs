@@ -66,9 +66,7 @@ fn a_response_head_keeps_everything_and_gets_nothing() {
 fn reasons_and_unusual_statuses_stay() {
     let mesh = Mesh::start(Direction::Inbound);
     let (mut client, mut server) = mesh.pair();
-    for line in
-        ["404 Gone Fishing", "299 ", "599 Odd", "799 Odder", "200 ok", "418 I'm a teapot"]
-    {
+    for line in ["404 Gone Fishing", "299 ", "599 Odd", "799 Odder", "200 ok", "418 I'm a teapot"] {
         client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", mesh.host()));
         server.head();
         let response = format!("HTTP/1.1 {line}\r\nX: y\r\nContent-Length: 1\r\n\r\nx");

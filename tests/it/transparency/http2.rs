@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::support::raw::h2::{read, read_all, soon, status, write};
 use crate::support::raw::{ALL, Direction, Mesh};
 
-const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"other":1}}}"#;
+const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"other":1}}}"#;
 
 /// Names and values in their order, without the trace fields.
 fn plain(headers: &HeaderMap) -> Vec<(String, String)> {
@@ -48,7 +49,13 @@ async fn heads_pass_as_they_came() {
         assert!(request.headers().contains_key("traceparent"), "{direction:?}");
         assert!(request.body().is_end_stream(), "{direction:?}");
         assert_eq!(plain(request.headers()), pairs(&fields), "{direction:?}");
-        let fields = [("server", "x"), ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("traceparent", "theirs"), ("x-empty", "")];
+        let fields = [
+            ("server", "x"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("traceparent", "theirs"),
+            ("x-empty", ""),
+        ];
         let mut head = status(299);
         for (name, value) in fields {
             head = head.header(name, value);
@@ -69,7 +76,14 @@ async fn messages_without_a_body_end_with_their_head() {
         let mesh = Mesh::start(direction);
         let mut client = mesh.connect_h2().await;
         let mut server = None;
-        let cases = [("HEAD", 200, Some("1234")), ("HEAD", 200, None), ("GET", 204, None), ("GET", 304, Some("7")), ("DELETE", 200, Some("0")), ("POST", 202, None)];
+        let cases = [
+            ("HEAD", 200, Some("1234")),
+            ("HEAD", 200, None),
+            ("GET", 204, None),
+            ("GET", 304, Some("7")),
+            ("DELETE", 200, Some("0")),
+            ("POST", 202, None),
+        ];
         for (method, code, length) in cases {
             let (response, _) = client.send(mesh.request(method, "/"), true).await;
             if server.is_none() {
@@ -84,7 +98,11 @@ async fn messages_without_a_body_end_with_their_head() {
             }
             answer.send_response(head.body(()).unwrap(), true).unwrap();
             let response = soon("the response", response).await.unwrap();
-            assert_eq!(response.headers().get("content-length").map(|v| v.to_str().unwrap()), length, "{method} {code}");
+            assert_eq!(
+                response.headers().get("content-length").map(|v| v.to_str().unwrap()),
+                length,
+                "{method} {code}"
+            );
             assert!(response.body().is_end_stream(), "{direction:?} {method}");
         }
     }
@@ -107,7 +125,8 @@ async fn both_directions_flow_at_once_and_trailers_follow() {
             write(&mut down, vec![turn; 5], false).await;
             assert_eq!(read(&mut body, 5).await, [turn; 5], "{direction:?}");
         }
-        let trailers = |value: &str| HeaderMap::from_iter([("x-sum".parse().unwrap(), value.parse().unwrap())]);
+        let trailers =
+            |value: &str| HeaderMap::from_iter([("x-sum".parse().unwrap(), value.parse().unwrap())]);
         up.send_trailers(trailers("up")).unwrap();
         assert_eq!(read_all(got).await.unwrap(), (Vec::new(), Some(trailers("up"))), "{direction:?}");
         down.send_trailers(trailers("down")).unwrap();

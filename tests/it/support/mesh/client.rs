@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -100,6 +100,20 @@ impl Call {
             replies.push(read(response, from).await.expect("a whole body"));
         }
         replies
+    }
+
+    /// Sends it over HTTP/2 with prior knowledge.
+    pub async fn send_http2(mut self, to: SocketAddr) -> Reply {
+        self.path = format!("http://{to}{}", self.path);
+        let tcp = TcpStream::connect(to).await.unwrap();
+        let from = tcp.local_addr().unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.unwrap();
+        let _connection = AbortOnDrop(tokio::spawn(async move { drop(connection.await) }));
+        let mut request = self.clone().request(to, Body::from(self.body));
+        *request.version_mut() = http::Version::HTTP_2;
+        request.headers_mut().remove("host");
+        let response = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time").unwrap();
+        read(response, from).await.expect("a whole body")
     }
 
     async fn exchange(self, to: SocketAddr, body: Body) -> Result<Open, hyper::Error> {

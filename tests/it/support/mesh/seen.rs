@@ -14,6 +14,10 @@ use super::{Reply, Side};
 pub struct Span {
     /// `service.name` of its resource.
     pub service: String,
+    /// Its resource.
+    pub resource: BTreeMap<String, Value>,
+    /// Name and version of its instrumentation scope.
+    pub scope: (String, String),
     /// Its name.
     pub name: String,
     /// `SERVER` or `CLIENT`.
@@ -128,6 +132,8 @@ fn read(stored: &StoredSpan) -> Span {
     assert_ne!(status.code, 1, "a proxy never says OK: {span:?}");
     Span {
         service: stored.service().to_owned(),
+        resource: attributes(&stored.resource.attributes),
+        scope: (stored.scope.name.clone(), stored.scope.version.clone()),
         name: span.name.clone(),
         kind: match span.kind {
             2 => "SERVER",

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -188,7 +188,7 @@ where
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             let asked = Asked {
                 method: head.method.to_string(),
-                path: head.uri.to_string(),
+                path: head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
                 headers: head.headers,
                 body,
             };
@@ -197,5 +197,21 @@ where
         }
     });
     // What goes wrong here is part of the script, or the test sees it on the other side.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await;
+    let mut start = [0];
+    match tcp.peek(&mut start).await {
+        Ok(1) if start == *b"P" && is_preface(&tcp).await => {
+            let server = http2::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(tcp), service).await;
+        }
+        _ => drop(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await),
+    }
+}
+
+/// Whether the bytes `PRI` are next; a method `P…` of at least three bytes is told apart by them.
+async fn is_preface(tcp: &TcpStream) -> bool {
+    let mut start = [0; 3];
+    while tcp.peek(&mut start).await.is_ok_and(|n| n < start.len() && n > 0) {
+        tokio::task::yield_now().await;
+    }
+    start == *b"PRI"
 }
