@@ -32,6 +32,7 @@ pub struct Worker {
 
 /// Spans that have ended, kept because filling a used one allocates nothing.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a span goes in and out in its box, without being copied")]
 pub struct SpanPool(Mutex<Vec<Box<Span>>>);
 
 /// How many spans are kept for use again; more are in flight only under load.
@@ -52,6 +53,7 @@ impl SpanPool {
         }
     }
 
+    #[expect(clippy::vec_box, reason = "as above")]
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<Span>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
