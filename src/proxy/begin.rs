@@ -12,7 +12,7 @@ use opentelemetry::trace::{SpanId, SpanKind};
 use super::attributes;
 use super::body::RequestBody;
 use super::exchange::{Answer, Awaited, Exchange};
-use super::headers;
+use super::headers::{self, Survey};
 use super::inject::{Context, Injection};
 use super::read::Read;
 use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
@@ -52,6 +52,8 @@ pub struct Met<'a> {
     pub downstream: &'a Peer,
     /// Whom it goes to.
     pub target: &'a Authority,
+    /// What its head holds.
+    pub survey: Survey,
     /// The address that was reached there, if any was.
     pub upstream: Option<SocketAddr>,
     /// When its head had arrived, on the clock that measures durations.
@@ -83,9 +85,9 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
         },
     };
     let start = Start { worker, met, head, message: message.as_ref(), note };
-    let subject = Subject::of(head, message.as_ref());
+    let subject = Subject::of(head, met.survey, message.as_ref());
     let (exchange, injection) = if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
-    let spliced = injection.apply(head, &bytes, message.as_ref(), &worker.settings.propagation);
+    let spliced = injection.apply(head, met.survey, &bytes, message.as_ref(), &worker.settings.propagation);
     let body = match unread {
         Some((body, _)) => body,
         None => RequestBody::Whole(Some(spliced.unwrap_or(bytes))),
@@ -220,7 +222,10 @@ impl Start<'_> {
 
     fn claim(&self) -> Claim {
         let formats = self.propagation().formats;
-        let from_headers = headers::extract(&self.head.headers, formats);
+        let from_headers = match self.met.survey.has(Survey::TRACE) {
+            true => headers::extract(&self.head.headers, formats),
+            false => None,
+        };
         let meta = self.message.map(|m| &m.meta).filter(|_| formats.tracecontext);
         let from_meta = meta.and_then(|meta| {
             let parent = Traceparent::parse(meta.traceparent.as_ref()?.decode().as_bytes())?;
@@ -240,7 +245,10 @@ impl Start<'_> {
         }
         match self.message.and_then(|m| m.meta.baggage.as_ref()) {
             Some(text) => Baggage::parse([text.decode().as_bytes()]),
-            None => headers::extract_baggage(&self.head.headers, formats),
+            None if self.met.survey.has(Survey::BAGGAGE) => {
+                headers::extract_baggage(&self.head.headers, formats)
+            }
+            None => None,
         }
     }
 

@@ -241,11 +241,7 @@ type Item = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// Polls a body and, where it has nothing, the connection that feeds it.
 fn poll_driven(incoming: &mut Incoming, upstream: &Upstream, cx: &mut Context<'_>) -> Poll<Item> {
-    if let Poll::Ready(item) = Pin::new(&mut *incoming).poll_frame(cx) {
-        return Poll::Ready(item);
-    }
-    upstream.drive(cx);
-    Pin::new(incoming).poll_frame(cx)
+    upstream.turn(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx))
 }
 
 impl Body for ResponseBody {

@@ -12,7 +12,7 @@ use super::connection::{Connection, InFlight};
 use super::error::{Abort, Breakage, ProxyError};
 use super::exchange::Exchange;
 use super::expect::Gate;
-use super::headers::{self, Asked};
+use super::headers::{self, Asked, Survey};
 use super::read;
 use super::settings::Authority;
 use super::switch;
@@ -31,7 +31,8 @@ pub async fn handle(
     let in_flight = connection.enter();
     let started = (Instant::now(), SystemTime::now());
 
-    if let Err(error) = headers::check(&request) {
+    let survey = Survey::of(request.headers());
+    if let Err(error) = headers::check(&request, survey) {
         return Ok(refuse(&connection, &error));
     }
     let (mut head, body) = request.into_parts();
@@ -42,7 +43,7 @@ pub async fn handle(
     if connection.route.tunnels() && head.method == http::Method::CONNECT {
         return Ok(switch::connect(head, body, target, connection, started).await);
     }
-    let asked = headers::leave_hop(&mut head.headers, head.version, &head.method);
+    let asked = headers::leave_hop(&mut head.headers, survey, head.version, &head.method);
     let limits = connection.worker.limits();
     let read = read::message(&head, body, asked.expect, limits).await;
     let upstream = connection.upstreams.get(&target, head.version, limits).await;
@@ -52,6 +53,7 @@ pub async fn handle(
         outbound: connection.route.is_outbound(),
         downstream: &connection.downstream,
         target: &target,
+        survey,
         upstream: upstream.as_ref().ok().map(|(upstream, _)| upstream.peer),
         started: started.0,
         started_at: started.1,
@@ -111,6 +113,9 @@ impl Forward {
                 return Err(Abort(error));
             }
         };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.asked.upgrade {
+            return Ok(self.fail(ProxyError::Broken(self.target.to_string(), Breakage::Garbage)));
+        }
         let tunnel = self.asked.connect && response.status().is_success();
         headers::leave_hop_of_response(response.headers_mut(), tunnel);
         if let Some(downstream) = downstream

@@ -42,10 +42,71 @@ const KEPT: [HeaderName; 8] = [
     BAGGAGE,
 ];
 
+/// Which of the fields that matter here a head has. Looking each of them up
+/// costs more than one pass over the few that are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey(u16);
+
+impl Survey {
+    /// `Connection` or `Upgrade`.
+    pub const HOP: Survey = Survey(1);
+    /// `Expect`.
+    pub const EXPECT: Survey = Survey(1 << 1);
+    /// `Transfer-Encoding`.
+    pub const TRANSFER_ENCODING: Survey = Survey(1 << 2);
+    /// `traceparent`, `tracestate` or B3.
+    pub const TRACE: Survey = Survey(1 << 3);
+    /// `baggage`.
+    pub const BAGGAGE: Survey = Survey(1 << 4);
+    /// Any field of MCP.
+    pub const MCP: Survey = Survey(1 << 5);
+    /// A digest, a signature, or credentials that may hold one.
+    pub const SIGNED: Survey = Survey(1 << 6);
+    /// `Content-Encoding`.
+    pub const CONTENT_ENCODING: Survey = Survey(1 << 7);
+
+    /// Looks at the names of a head.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut seen = 0;
+        for name in headers.keys() {
+            let name = name.as_str();
+            // The first byte tells most names apart.
+            let field = match name.as_bytes()[0] {
+                b'c' | b'u' if matches!(name, "connection" | "upgrade") => Survey::HOP,
+                b'c' if name == "content-encoding" => Survey::CONTENT_ENCODING,
+                b'c' if matches!(name, "content-digest" | "content-md5") => Survey::SIGNED,
+                b'e' if name == "expect" => Survey::EXPECT,
+                b't' if name == "transfer-encoding" => Survey::TRANSFER_ENCODING,
+                b't' if matches!(name, "traceparent" | "tracestate") => Survey::TRACE,
+                b'b' if name == "baggage" => Survey::BAGGAGE,
+                b'b' if name == "b3" => Survey::TRACE,
+                b'm' if name.starts_with("mcp-") => Survey::MCP,
+                b'x' if name.starts_with("x-b3-") => Survey::TRACE,
+                b'a' if name == "authorization" => Survey::SIGNED,
+                b'd' | b'r' | b's' | b'x' if is_signature(name) => Survey::SIGNED,
+                _ => continue,
+            };
+            seen |= field.0;
+        }
+        Survey(seen)
+    }
+
+    /// Whether one of these is there.
+    pub fn has(self, fields: Survey) -> bool {
+        self.0 & fields.0 != 0
+    }
+}
+
+fn is_signature(name: &str) -> bool {
+    matches!(name, "digest" | "repr-digest" | "signature-input" | "x-amz-content-sha256")
+}
+
 /// Refuses what different servers would read differently (RFC 9112, 3.2): an
 /// HTTP/1.1 request without exactly one valid `Host`.
-pub fn check<B>(request: &Request<B>) -> Result<(), ProxyError> {
-    check_coding(request.headers())?;
+pub fn check<B>(request: &Request<B>, survey: Survey) -> Result<(), ProxyError> {
+    if survey.has(Survey::TRANSFER_ENCODING) {
+        check_coding(request.headers())?;
+    }
     let uri = request.uri();
     if uri.authority().is_some() && uri.scheme().is_none() && request.method() != Method::CONNECT {
         return Err(ProxyError::BadRequest("the target is not a path"));
@@ -67,9 +128,6 @@ pub fn check<B>(request: &Request<B>) -> Result<(), ProxyError> {
 /// `chunked` is said once and nothing is left empty (RFC 9112, 6.1); hyper has
 /// seen to it that it comes last.
 fn check_coding(headers: &HeaderMap) -> Result<(), ProxyError> {
-    if !headers.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(());
-    }
     let values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let codings = values.flat_map(|v| v.as_bytes().split(|b| *b == b',')).map(trim_ows);
     let (mut chunked, mut empty) = (0, false);
@@ -118,10 +176,10 @@ pub struct Asked {
 }
 
 /// Takes out of a request what was meant for this hop only.
-pub fn leave_hop(headers: &mut HeaderMap, version: Version, method: &Method) -> Asked {
+pub fn leave_hop(headers: &mut HeaderMap, survey: Survey, version: Version, method: &Method) -> Asked {
     let connect = method == Method::CONNECT;
     if version == Version::HTTP_2 {
-        return Asked { upgrade: connect, connect, expect: headers.contains_key(header::EXPECT) };
+        return Asked { upgrade: connect, connect, expect: survey.has(Survey::EXPECT) };
     }
     if headers.contains_key(header::CONNECTION) || headers.contains_key(header::UPGRADE) {
         leave_connection(headers);
@@ -401,7 +459,8 @@ mod tests {
 
     fn leave(fields: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut headers = map(fields);
-        leave_hop(&mut headers, Version::HTTP_11, &Method::POST);
+        let survey = Survey::of(&headers);
+        leave_hop(&mut headers, survey, Version::HTTP_11, &Method::POST);
         list(&headers)
     }
 
@@ -454,7 +513,7 @@ mod tests {
             for host in hosts {
                 request.headers_mut().append(header::HOST, HeaderValue::from_str(host).unwrap());
             }
-            check(&request).is_ok()
+            check(&request, Survey::of(request.headers())).is_ok()
         };
         assert!(request(&["a:80"], Version::HTTP_11));
         assert!(request(&["[::1]:80"], Version::HTTP_11));

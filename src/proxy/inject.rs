@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request};
 
-use super::headers::{self, BAGGAGE};
+use super::headers::{self, BAGGAGE, Survey};
 use super::settings::Propagation;
 use crate::mcp::message::Message;
 use crate::mcp::meta::{self, Carrier};
@@ -45,11 +45,15 @@ impl Injection {
     pub fn apply(
         self,
         head: &mut request::Parts,
+        survey: Survey,
         body: &Bytes,
         message: Option<&Message<'_>>,
         propagation: &Propagation,
     ) -> Option<Bytes> {
-        let signed = Signed::of(&head.headers);
+        let signed = match survey.has(Survey::SIGNED) {
+            true => Signed::of(&head.headers),
+            false => Signed::default(),
+        };
         let spliced = message
             .filter(|_| self.into_meta && !signed.body)
             .and_then(|m| self.splice(body, m, propagation));

@@ -18,4 +18,5 @@ pub mod settings;
 pub mod subject;
 pub mod switch;
 pub mod upstream;
+mod wake;
 pub mod worker;

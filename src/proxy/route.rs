@@ -94,12 +94,12 @@ fn named(head: &mut request::Parts) -> Result<Authority, ProxyError> {
         };
     }
     if let Some(scheme) = head.uri.scheme() {
-        if *scheme == Scheme::HTTPS && head.version != Version::HTTP_2 {
+        if *scheme == Scheme::HTTPS {
             return Err(ProxyError::BadRequest(
                 "https goes through CONNECT, not through an absolute-form target",
             ));
         }
-        if *scheme != Scheme::HTTP && head.version != Version::HTTP_2 {
+        if *scheme != Scheme::HTTP {
             return Err(ProxyError::BadRequest("only http targets are proxied"));
         }
         let authority =

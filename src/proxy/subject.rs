@@ -7,6 +7,7 @@ use base64::Engine;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, request};
 
+use super::headers::Survey;
 use crate::mcp::message::{Kind, Message, OwnedId};
 use crate::mcp::method::{self, Target};
 
@@ -57,9 +58,10 @@ pub struct Call<'a> {
 impl<'a> Subject<'a> {
     /// Classifies a request by its message where there is one, else by its
     /// headers alone.
-    pub fn of(head: &'a request::Parts, message: Option<&Message<'a>>) -> Self {
-        let said = text(&head.headers, &MCP_PROTOCOL_VERSION);
-        let session = text(&head.headers, &MCP_SESSION_ID);
+    pub fn of(head: &'a request::Parts, survey: Survey, message: Option<&Message<'a>>) -> Self {
+        let has_mcp = survey.has(Survey::MCP);
+        let said = if has_mcp { text(&head.headers, &MCP_PROTOCOL_VERSION) } else { None };
+        let session = if has_mcp { text(&head.headers, &MCP_SESSION_ID) } else { None };
         match message {
             Some(message) => match message.kind() {
                 Kind::Response if said.is_some() || session.is_some() => Subject::Quiet,
@@ -67,7 +69,8 @@ impl<'a> Subject<'a> {
                 _ => of_message(head, message, said, session),
             },
             None if is_stream(head, said, session) => Subject::Quiet,
-            None => of_headers(head, said),
+            None if has_mcp => of_headers(head, said),
+            None => Subject::Http,
         }
     }
 }
@@ -184,7 +187,7 @@ mod tests {
 
     fn call<'a>(head: &'a request::Parts, body: &'a str) -> Option<Call<'a>> {
         let message = message::parse(body.as_bytes()).ok();
-        match Subject::of(head, message.as_ref()) {
+        match Subject::of(head, Survey::of(&head.headers), message.as_ref()) {
             Subject::Call(call) => Some(*call),
             _ => None,
         }
@@ -228,7 +231,7 @@ mod tests {
                 ("mcp-protocol-version", "2026-07-28"),
             ],
         );
-        match Subject::of(&head, None) {
+        match Subject::of(&head, Survey::of(&head.headers), None) {
             Subject::Call(call) => {
                 assert_eq!(call.target.as_deref(), Some("café"));
                 assert!(call.modern && call.id.is_none());
@@ -240,14 +243,14 @@ mod tests {
     #[test]
     fn streams_answers_and_ends_of_sessions_are_quiet() {
         let stream = head("GET", &[("accept", "text/event-stream")]);
-        assert!(matches!(Subject::of(&stream, None), Subject::Quiet));
+        assert!(matches!(Subject::of(&stream, Survey::of(&stream.headers), None), Subject::Quiet));
         let end = head("DELETE", &[("mcp-session-id", "s")]);
-        assert!(matches!(Subject::of(&end, None), Subject::Quiet));
+        assert!(matches!(Subject::of(&end, Survey::of(&end.headers), None), Subject::Quiet));
         let answer = head("POST", &[("mcp-session-id", "s")]);
         let message = message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap();
-        assert!(matches!(Subject::of(&answer, Some(&message)), Subject::Quiet));
+        assert!(matches!(Subject::of(&answer, Survey::of(&answer.headers), Some(&message)), Subject::Quiet));
         let page = head("GET", &[("accept", "text/html")]);
-        assert!(matches!(Subject::of(&page, None), Subject::Http));
+        assert!(matches!(Subject::of(&page, Survey::of(&page.headers), None), Subject::Http));
     }
 
     #[test]

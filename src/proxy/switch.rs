@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::flow::refuse;
-use super::headers::Asked;
+use super::headers::{Asked, Survey};
 use super::read::{Read, Unread};
 use super::settings::Authority;
 use super::upstream::Upstream;
@@ -72,6 +72,7 @@ pub async fn connect(
         outbound: true,
         downstream: &connection.downstream,
         target: &target,
+        survey: Survey::of(&head.headers),
         upstream: dialled.as_ref().ok().map(|(_, peer)| *peer),
         started: started.0,
         started_at: started.1,

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::body::{RequestBody, Unmeasured};
 use super::settings::{Authority, Limits};
+use super::wake::Nudge;
 use crate::net::dial::{self, DialError};
 use crate::net::io::{Signals, Stream};
 use crate::net::registry::Watched;
@@ -59,8 +60,15 @@ pub struct Upstream {
 }
 
 enum Handle {
-    Http1 { sender: Mutex<http1::SendRequest<RequestBody>>, driver: Mutex<Option<Driver>> },
+    Http1(Box<Http1>),
     Http2(http2::SendRequest<Unmeasured>),
+}
+
+struct Http1 {
+    sender: Mutex<http1::SendRequest<RequestBody>>,
+    driver: Mutex<Option<Driver>>,
+    nudge: Arc<Nudge>,
+    waker: Waker,
 }
 
 /// Holds an HTTP/1 connection for one exchange.
@@ -154,9 +162,7 @@ impl Upstreams {
         let fits = |upstream: &&Arc<Upstream>| {
             *upstream.target == *target
                 && match upstream.protocol {
-                    Handle::Http1 { .. } => {
-                        version != Version::HTTP_2 && !upstream.busy.load(Ordering::Relaxed)
-                    }
+                    Handle::Http1(_) => version != Version::HTTP_2 && !upstream.busy.load(Ordering::Relaxed),
                     Handle::Http2(_) => version == Version::HTTP_2,
                 }
         };
@@ -214,10 +220,13 @@ impl Upstream {
                 builder.max_headers(most);
             }
             let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
-            Handle::Http1 {
+            let nudge = Nudge::fired();
+            Handle::Http1(Box::new(Http1 {
                 sender: Mutex::new(sender),
                 driver: Mutex::new(Some(Box::pin(connection.with_upgrades()))),
-            }
+                waker: Waker::from(Arc::clone(&nudge)),
+                nudge,
+            }))
         };
         Ok(Upstream {
             target,
@@ -230,17 +239,21 @@ impl Upstream {
         })
     }
 
-    /// Moves the connection on: writes what is to be written, reads what has
-    /// come. HTTP/2 connections move by themselves.
+    /// Moves the connection on where something happened to it: writes what is
+    /// to be written, reads what has come. HTTP/2 connections move by themselves.
     pub fn drive(&self, cx: &mut Context<'_>) {
-        if let Handle::Http1 { driver, .. } = &self.protocol {
-            let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(connection) = driver.as_mut()
-                && connection.as_mut().poll(cx).is_ready()
-            {
-                // Whatever went wrong reaches the exchange through its sender.
-                *driver = None;
-            }
+        let _: Poll<()> = self.turn(cx, |_| Poll::Pending);
+    }
+
+    /// Moves the connection on, and looks for what it should bring, in turns.
+    pub fn turn<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match &self.protocol {
+            Handle::Http1(http1) => http1.nudge.turn(&http1.waker, cx, |cx| http1.drive(cx), look),
+            Handle::Http2(_) => look(cx),
         }
     }
 
@@ -248,24 +261,16 @@ impl Upstream {
     pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
         let reused = self.used.load(Ordering::Relaxed);
         let result = match &self.protocol {
-            Handle::Http1 { sender, .. } => {
-                let lock = || sender.lock().unwrap_or_else(PoisonError::into_inner);
+            Handle::Http1(http1) => {
                 // The connection notices the end of the last exchange only when driven.
-                let ready = poll_fn(|cx| {
-                    self.drive(cx);
-                    lock().poll_ready(cx)
-                })
-                .await;
+                let ready = poll_fn(|cx| self.turn(cx, |cx| http1.sender().poll_ready(cx))).await;
                 if let Err(error) = ready {
                     return Err(Failed { error, unsent: Some(request), reused });
                 }
-                let response = lock().try_send_request(request);
+                // Sending wakes the connection, which is about to be driven anyway.
+                let response = http1.nudge.quietly(|| http1.sender().try_send_request(request));
                 let mut response = pin!(response);
-                let result = poll_fn(|cx| {
-                    self.drive(cx);
-                    response.as_mut().poll(cx)
-                })
-                .await;
+                let result = poll_fn(|cx| self.turn(cx, |cx| response.as_mut().poll(cx))).await;
                 result.map_err(|mut failed| (failed.take_message(), failed.into_error()))
             }
             Handle::Http2(sender) => {
@@ -297,10 +302,24 @@ impl Upstream {
 
     fn is_open(&self) -> bool {
         match &self.protocol {
-            Handle::Http1 { sender, .. } => {
-                !sender.lock().unwrap_or_else(PoisonError::into_inner).is_closed()
-            }
+            Handle::Http1(http1) => !http1.sender().is_closed(),
             Handle::Http2(sender) => !sender.is_closed(),
+        }
+    }
+}
+
+impl Http1 {
+    fn sender(&self) -> std::sync::MutexGuard<'_, http1::SendRequest<RequestBody>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drive(&self, cx: &mut Context<'_>) {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = driver.as_mut()
+            && connection.as_mut().poll(cx).is_ready()
+        {
+            // Whatever went wrong reaches the exchange through its sender.
+            *driver = None;
         }
     }
 }

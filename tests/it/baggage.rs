@@ -5,7 +5,9 @@
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::mesh::{Agent, Answer, Asked, Call, Copies, Mesh, Running, Server, Side, legacy_call, notification, result};
+use crate::support::mesh::{
+    Agent, Answer, Asked, Call, Copies, Mesh, Running, Server, Side, legacy_call, notification, result,
+};
 
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
@@ -43,7 +45,8 @@ impl Path {
     async fn start(copies: Copies, env: &[(&str, &str)]) -> Self {
         let mesh = Mesh::start().await;
         let (agent, peer) = (Agent::start(copies).await, Server::answering(ok).await);
-        let plan = env.iter().fold(mesh.sidecar().named("planner"), |plan, (name, value)| plan.env(name, value));
+        let plan =
+            env.iter().fold(mesh.sidecar().named("planner"), |plan, (name, value)| plan.env(name, value));
         let sidecar = plan.inbound(agent.address()).outbound(peer.address).start();
         agent.calls(sidecar.outbound());
         Path { mesh, sidecar, peer, _agent: agent }
@@ -53,7 +56,9 @@ impl Path {
 #[tokio::test]
 async fn inbound_baggage_reaches_both_carriers_as_it_came() {
     let baggage = "user=%C3%A9,user=2,k=v;prop;p=1";
-    for call in [legacy_call(1, json!({"baggage": baggage})), legacy_call(1, json!({})).header("baggage", baggage)] {
+    for call in
+        [legacy_call(1, json!({"baggage": baggage})), legacy_call(1, json!({})).header("baggage", baggage)]
+    {
         assert_eq!(carried(&pass("", Side::Server, call).await), in_both(baggage));
     }
     // Nothing of ours is added on the way in, and nothing is made of nothing.
@@ -83,8 +88,14 @@ async fn meta_wins_where_it_has_the_key_and_nothing_is_mixed() {
 
 #[tokio::test]
 async fn outbound_calls_name_the_agent() {
-    assert_eq!(carried(&pass("", Side::Client, legacy_call(1, json!({}))).await), in_both("mcp.mesh.agent=planner"));
-    assert_eq!(pass("", Side::Client, Call::get("/")).await.header("baggage"), Some("mcp.mesh.agent=planner"));
+    assert_eq!(
+        carried(&pass("", Side::Client, legacy_call(1, json!({}))).await),
+        in_both("mcp.mesh.agent=planner")
+    );
+    assert_eq!(
+        pass("", Side::Client, Call::get("/")).await.header("baggage"),
+        Some("mcp.mesh.agent=planner")
+    );
     // The nearest agent's name takes the place of another's.
     let call = legacy_call(1, json!({"baggage": "a=1,mcp.mesh.agent=other,b=2"}));
     assert_eq!(carried(&pass("", Side::Client, call).await), in_both("a=1,mcp.mesh.agent=planner,b=2"));
@@ -102,7 +113,11 @@ async fn what_is_set_can_be_chosen() {
     assert_eq!(members.len(), 2, "{baggage}");
     assert!(members.contains(&"from=planner!") && members.contains(&"team=a%2C%20b"), "{baggage}");
     let none = "propagation: { baggage: { set: {} } }";
-    assert_eq!(carried(&pass(none, Side::Client, legacy_call(1, json!({}))).await), (None, None), "never an empty one");
+    assert_eq!(
+        carried(&pass(none, Side::Client, legacy_call(1, json!({}))).await),
+        (None, None),
+        "never an empty one"
+    );
 }
 
 #[tokio::test]
@@ -118,7 +133,10 @@ async fn a_name_beyond_ascii_is_encoded() {
 #[tokio::test]
 async fn what_the_agent_drops_is_restored() {
     for copies in [Copies::Meta, Copies::Headers] {
-        for call in [legacy_call(1, json!({"baggage": "user=7;p"})), legacy_call(1, json!({})).header("baggage", "user=7;p")] {
+        for call in [
+            legacy_call(1, json!({"baggage": "user=7;p"})),
+            legacy_call(1, json!({})).header("baggage", "user=7;p"),
+        ] {
             let path = Path::start(copies, &[]).await;
             call.send(path.sidecar.inbound()).await;
             assert_eq!(carried(&path.peer.last()), in_both("user=7;p,mcp.mesh.agent=planner"));
@@ -201,7 +219,10 @@ async fn limits_cut_whole_members() {
     let large: Vec<String> = (0..8).map(|n| format!("k{n}={}", "x".repeat(1020))).collect();
     let exactly = large.join(",");
     assert_eq!(exactly.len(), 8 * 1023 + 7);
-    assert_eq!(carried(&pass("", Side::Server, legacy_call(1, json!({"baggage": exactly}))).await), in_both(&exactly));
+    assert_eq!(
+        carried(&pass("", Side::Server, legacy_call(1, json!({"baggage": exactly}))).await),
+        in_both(&exactly)
+    );
     let too_much = format!("{exactly},tail=1");
     let asked = pass("", Side::Client, legacy_call(1, json!({"baggage": too_much}))).await;
     assert_eq!(asked.meta("baggage").as_deref(), Some(exactly.as_str()));

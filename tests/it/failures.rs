@@ -139,6 +139,22 @@ fn nonsense_is_502() {
     }
 }
 
+/// Nobody asked for another protocol, so nobody would speak it.
+#[test]
+fn a_switch_that_nobody_asked_for_is_no_answer() {
+    for direction in ALL {
+        let mesh = Mesh::start(direction);
+        let mut client = mesh.connect();
+        client.send(request(direction, &mesh.host()));
+        let mut server = mesh.accept();
+        server.head();
+        server.expect("{}");
+        server.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhello");
+        failure(&mut client, "502", "not HTTP");
+        server.is_gone();
+    }
+}
+
 #[test]
 fn a_response_head_over_the_limit_is_502() {
     let mesh = Mesh::with(Direction::Base, "limits: { head_bytes: 8KiB }");

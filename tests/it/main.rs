@@ -1,6 +1,9 @@
 //! The one integration test binary: whole sidecars on loopback sockets,
 //! between real clients and servers, watched by a real OTLP receiver.
 
+// The setting for tests in clippy.toml does not reach the helpers of tests.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 // HTTP as it passes through.

@@ -1,6 +1,6 @@
 //! The built binary as people start it: its help, its exit codes, what it
 //! prints where, and how it ends.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admin;
 mod process;

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use meshtrace::trace::ids::Ids;
 use serde_json::json;
 
-use crate::support::mesh::{Answer, Asked, Call, Mesh, Running, SIDES, Server, Side, Span, legacy_call, result};
+use crate::support::mesh::{
+    Answer, Asked, Call, Mesh, Running, SIDES, Server, Side, Span, legacy_call, result,
+};
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -78,7 +80,9 @@ async fn every_sampler_of_the_specification() {
 #[tokio::test]
 async fn an_unsampled_parent_passes_byte_by_byte() {
     let state = "mt=1111111111111111,x=a b,ot=rv:00000000000001";
-    let body = format!(r#"{{ "id":1,"method" : "tools/call","params":{{"_meta":{{"tracestate":"{state}" ,"traceparent":"{UNSAMPLED}"}},"name":"add"}},"jsonrpc":"2.0"}}"#);
+    let body = format!(
+        r#"{{ "id":1,"method" : "tools/call","params":{{"_meta":{{"tracestate":"{state}" ,"traceparent":"{UNSAMPLED}"}},"name":"add"}},"jsonrpc":"2.0"}}"#
+    );
     for side in SIDES {
         let call = Call::post(body.clone()).header("mcp-protocol-version", "2025-06-18");
         let call = call.header("tracestate", state).header("x-first", "1").header("traceparent", UNSAMPLED);
@@ -86,7 +90,8 @@ async fn an_unsampled_parent_passes_byte_by_byte() {
         call.clone().header("host", "agent.test").send(sidecar.at(side)).await;
         call.header("host", "agent.test").send(server.address).await;
         let asked = server.asked();
-        let fields = |asked: &Asked| asked.headers.iter().map(|(n, v)| (n.to_string(), v.clone())).collect::<Vec<_>>();
+        let fields =
+            |asked: &Asked| asked.headers.iter().map(|(n, v)| (n.to_string(), v.clone())).collect::<Vec<_>>();
         assert_eq!(asked[0].body, body);
         assert_eq!(fields(&asked[0]), fields(&asked[1]));
         assert_eq!(mesh.stop().await, []);
@@ -97,10 +102,16 @@ async fn an_unsampled_parent_passes_byte_by_byte() {
 #[tokio::test]
 async fn an_unsampled_decision_reaches_both_carriers() {
     for side in SIDES {
-        for call in [legacy_call(1, json!({"traceparent": UNSAMPLED})), legacy_call(1, json!({})).header("traceparent", UNSAMPLED)] {
+        for call in [
+            legacy_call(1, json!({"traceparent": UNSAMPLED})),
+            legacy_call(1, json!({})).header("traceparent", UNSAMPLED),
+        ] {
             let (span, asked) = pass("", "", side, call).await;
             assert_eq!(span, None);
-            assert_eq!((asked.header("traceparent"), asked.meta("traceparent").as_deref()), (Some(UNSAMPLED), Some(UNSAMPLED)));
+            assert_eq!(
+                (asked.header("traceparent"), asked.meta("traceparent").as_deref()),
+                (Some(UNSAMPLED), Some(UNSAMPLED))
+            );
             assert_eq!((asked.header("tracestate"), asked.meta("tracestate")), (None, None));
         }
     }
@@ -127,7 +138,11 @@ async fn an_unsampled_root_says_so_with_the_random_bit() {
             assert_eq!(flags, "02");
             assert_ne!((trace, id), ("0".repeat(32).as_str(), "0".repeat(16).as_str()));
             assert_eq!(asked.meta("traceparent").as_deref(), asked.header("traceparent"));
-            assert_eq!((asked.header("tracestate"), asked.meta("tracestate")), (None, None), "no share is known");
+            assert_eq!(
+                (asked.header("tracestate"), asked.meta("tracestate")),
+                (None, None),
+                "no share is known"
+            );
         }
     }
 }
@@ -196,7 +211,9 @@ async fn a_ratio_keeps_the_ids_above_its_threshold() {
     let (mesh, _server, sidecar) = around("traceidratio", "0.25").await;
     let ids = Ids::seeded(11, 12);
     let traces: Vec<String> = (0..CALLS).map(|_| ids.trace_id().to_string()).collect();
-    let calls = traces.iter().map(|trace| Call::get("/").header("traceparent", format!("00-{trace}-b7ad6b7169203331-00")));
+    let calls = traces
+        .iter()
+        .map(|trace| Call::get("/").header("traceparent", format!("00-{trace}-b7ad6b7169203331-00")));
     Call::send_in_turn(calls.collect(), sidecar.inbound()).await;
     let kept: HashSet<String> = mesh.stop().await.into_iter().map(|span| span.trace).collect();
     let wanted: HashSet<String> = traces.into_iter().filter(|trace| randomness(trace) >= 3 << 54).collect();
@@ -219,7 +236,8 @@ async fn roots_are_decided_by_the_id_that_goes_on() {
             let kept = randomness(trace) >= 1 << 55;
             assert_eq!(flags, if kept { "03" } else { "02" }, "{trace}");
         }
-        let sampled = asked.iter().filter(|asked| asked.header("traceparent").unwrap().ends_with("03")).count();
+        let sampled =
+            asked.iter().filter(|asked| asked.header("traceparent").unwrap().ends_with("03")).count();
         assert_eq!(sampled, spans.len());
         // Five standard deviations of a binomial around 200: one run in a million fails.
         assert!((150..=250).contains(&sampled), "{sampled}");
@@ -232,12 +250,19 @@ async fn two_sidecars_decide_alike() {
     const CALLS: usize = 200;
     let mesh = Mesh::start().await;
     let server = Server::answering(ok).await;
-    let plan = |name: &str| mesh.sidecar().named(name).env("OTEL_TRACES_SAMPLER", "traceidratio").env("OTEL_TRACES_SAMPLER_ARG", "0.5");
+    let plan = |name: &str| {
+        mesh.sidecar()
+            .named(name)
+            .env("OTEL_TRACES_SAMPLER", "traceidratio")
+            .env("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    };
     let second = plan("second").inbound(server.address).start();
     let first = plan("first").inbound(second.inbound()).start();
     Call::send_in_turn((0..CALLS).map(|_| Call::get("/")).collect(), first.inbound()).await;
     let spans = mesh.stop().await;
-    let of = |service: &str| spans.iter().filter(|span| span.service == service).map(|span| &span.trace).collect::<HashSet<_>>();
+    let of = |service: &str| {
+        spans.iter().filter(|span| span.service == service).map(|span| &span.trace).collect::<HashSet<_>>()
+    };
     assert_eq!(of("first"), of("second"));
     assert_eq!(of("first").len() * 2, spans.len());
     assert!((60..=140).contains(&of("first").len()), "{}", spans.len());
@@ -249,12 +274,19 @@ async fn a_smaller_share_behind_a_larger_one_keeps_a_subset() {
     const CALLS: usize = 200;
     let mesh = Mesh::start().await;
     let server = Server::answering(ok).await;
-    let plan = |name: &str, ratio: &str| mesh.sidecar().named(name).env("OTEL_TRACES_SAMPLER", "traceidratio").env("OTEL_TRACES_SAMPLER_ARG", ratio);
+    let plan = |name: &str, ratio: &str| {
+        mesh.sidecar()
+            .named(name)
+            .env("OTEL_TRACES_SAMPLER", "traceidratio")
+            .env("OTEL_TRACES_SAMPLER_ARG", ratio)
+    };
     let second = plan("second", "0.2").inbound(server.address).start();
     let first = plan("first", "0.6").inbound(second.inbound()).start();
     Call::send_in_turn((0..CALLS).map(|_| Call::get("/")).collect(), first.inbound()).await;
     let spans = mesh.stop().await;
-    let of = |service: &str| spans.iter().filter(|span| span.service == service).map(|span| &span.trace).collect::<HashSet<_>>();
+    let of = |service: &str| {
+        spans.iter().filter(|span| span.service == service).map(|span| &span.trace).collect::<HashSet<_>>()
+    };
     assert!(of("second").is_subset(&of("first")));
     assert!(of("second").len() < of("first").len());
 }

@@ -1,7 +1,7 @@
 //! Which span each situation on the wire makes: its name, its kind, exactly
 //! its attributes, its status, and where it begins and ends. The rows are
 //! those of the conventions for MCP and HTTP, each on both sides of a sidecar.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod answers;
 mod bodies;

@@ -24,6 +24,19 @@ fn a_client_that_leaves_before_the_answer_is_felt() {
     }
 }
 
+/// A client that only ends its own direction looks like one that leaves, and
+/// leaving has to be felt at once.
+#[test]
+fn a_client_that_ends_its_direction_has_left() {
+    for direction in ALL {
+        let mesh = Mesh::start(direction);
+        let (mut client, mut server) = waiting(&mesh, "1");
+        client.finish();
+        server.is_gone();
+        client.is_gone();
+    }
+}
+
 #[test]
 fn a_client_that_leaves_during_the_answer_is_felt_though_the_server_is_silent() {
     for direction in ALL {

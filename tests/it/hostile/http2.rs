@@ -56,11 +56,9 @@ fn answer(mut server: Raw) -> bool {
     true
 }
 
-fn with(mesh_host: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut all = get(mesh_host);
-    all.extend(
-        fields.iter().map(|(n, v)| (&*String::leak((*n).to_owned()), &*String::leak((*v).to_owned()))),
-    );
+fn with<'a>(host: &'a str, fields: &[(&'a str, &'a str)]) -> Vec<u8> {
+    let mut all = get(host);
+    all.extend_from_slice(fields);
     block(&all)
 }
 

@@ -19,7 +19,8 @@ async fn get(admin: std::net::SocketAddr, path: &str) -> (u16, String) {
 async fn live_ready_and_metrics() {
     let server = Server::answering(|asked| Answer::json(&result(&asked.id()))).await;
     let (admin, listen, out) = (free_address(), free_address(), free_address());
-    let (inbound, outbound) = (format!("{listen}={}", server.address), format!("{out}=http://{}", server.address));
+    let (inbound, outbound) =
+        (format!("{listen}={}", server.address), format!("{out}=http://{}", server.address));
     let (admin_text, nobody) = (admin.to_string(), format!("http://{}", free_address()));
     let args = ["proxy", "--inbound", &inbound, "--outbound", &outbound, "--admin", &admin_text];
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", nobody.as_str())];

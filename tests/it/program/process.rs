@@ -12,7 +12,7 @@ use meshtrace::trace::ids::Ids;
 use crate::support::mesh::PATIENCE;
 
 /// A running program. Dropping it kills it.
-pub struct Process {
+pub(super) struct Process {
     child: Child,
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
@@ -21,23 +21,23 @@ pub struct Process {
 
 /// A program that has ended.
 #[derive(Debug)]
-pub struct Done {
+pub(super) struct Done {
     /// Its exit code; `None` where a signal ended it.
-    pub code: Option<i32>,
+    pub(super) code: Option<i32>,
     /// All that it wrote to standard output.
-    pub out: String,
+    pub(super) out: String,
     /// All that it wrote to standard error.
-    pub err: String,
+    pub(super) err: String,
 }
 
 /// Runs it to its end.
-pub async fn run(args: &[&str], env: &[(&str, &str)]) -> Done {
+pub(super) async fn run(args: &[&str], env: &[(&str, &str)]) -> Done {
     Process::start(args, env).exit().await
 }
 
 impl Process {
     /// Starts it.
-    pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(super) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshtrace"));
         command.args(args).env_clear().envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -51,35 +51,35 @@ impl Process {
     }
 
     /// A sidecar that has said that it is ready.
-    pub async fn ready(args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(super) async fn ready(args: &[&str], env: &[(&str, &str)]) -> Self {
         let process = Process::start(args, env);
         process.says("ready").await;
         process
     }
 
     /// Waits until this is on standard error.
-    pub async fn says(&self, text: &str) {
+    pub(super) async fn says(&self, text: &str) {
         wait_for(&self.err, text).await;
     }
 
     /// Waits until this is on standard output.
-    pub async fn prints(&self, text: &str) {
+    pub(super) async fn prints(&self, text: &str) {
         wait_for(&self.out, text).await;
     }
 
     /// What is on standard output so far.
-    pub fn out(&self) -> String {
+    pub(super) fn out(&self) -> String {
         read(&self.out)
     }
 
     /// Sends a signal by its name.
-    pub fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(kill.unwrap().success());
     }
 
     /// Waits for its end.
-    pub async fn exit(mut self) -> Done {
+    pub(super) async fn exit(mut self) -> Done {
         let deadline = Instant::now() + 2 * PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -106,7 +106,9 @@ fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> Jo
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
-            into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&buffer[..n]));
+            into.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
     })
 }
@@ -125,7 +127,7 @@ async fn wait_for(stream: &Mutex<String>, text: &str) {
 
 /// An address that nobody listens on, outside the range that the system deals
 /// out by itself, so that no other test is given it meanwhile.
-pub fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     let ids = Ids::new();
     let ports = std::iter::repeat_with(|| 10_000 + (ids.random() % 20_000) as u16).take(200);
     let mut free = ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());

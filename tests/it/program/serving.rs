@@ -75,7 +75,8 @@ async fn a_drain_has_an_end() {
     let listen = free_address();
     let file = crate::support::mesh::Scratch::new("limits: { drain_timeout: 200ms }");
     let endpoint = collector.endpoint();
-    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("MESHTRACE_CONFIG", file.0.to_str().unwrap())];
+    let env =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("MESHTRACE_CONFIG", file.0.to_str().unwrap())];
     let process = Process::ready(&strs(&inbound(listen, server.address)), &env).await;
     let call = tokio::spawn(legacy_call(1, json!({})).try_open(listen));
     timeout(PATIENCE, arrived.notified()).await.unwrap();
@@ -102,7 +103,8 @@ async fn console_prints_a_tree_and_nothing_else() {
     let done = process.exit().await;
     assert_eq!(done.code, Some(0));
     for line in ["tools/call add", "GET"] {
-        let line = done.out.lines().find(|l| l.contains(line)).unwrap_or_else(|| panic!("{line} in\n{}", done.out));
+        let line =
+            done.out.lines().find(|l| l.contains(line)).unwrap_or_else(|| panic!("{line} in\n{}", done.out));
         for word in ["SERVER", "agent", "ms"] {
             assert!(line.contains(word), "{word} in {line}");
         }
@@ -124,7 +126,9 @@ async fn the_start_says_what_is_in_force() {
     process.signal("TERM");
     let done = process.exit().await;
     assert_eq!(done.code, Some(0));
-    for text in ["25 % of traces", &listen.to_string(), "OTEL_SERVICE_NAME", "unknown_service:meshtrace", "private"] {
+    for text in
+        ["25 % of traces", &listen.to_string(), "OTEL_SERVICE_NAME", "unknown_service:meshtrace", "private"]
+    {
         assert!(done.err.contains(text), "{text} is not in:\n{}", done.err);
     }
     assert!(!done.err.contains("hush"), "{}", done.err);

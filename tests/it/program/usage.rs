@@ -15,9 +15,22 @@ async fn help_of_each_command() {
         (
             &["proxy", "--help"],
             &[
-                "--inbound", "--outbound", "--admin", "--config", "--workers", "MESHTRACE_INBOUND", "MESHTRACE_OUTBOUND",
-                "MESHTRACE_ADMIN", "MESHTRACE_CONFIG", "MESHTRACE_WORKERS", "OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_ENDPOINT",
-                "OTEL_TRACES_SAMPLER", "OTEL_PROPAGATORS", "SIGTERM", "14020",
+                "--inbound",
+                "--outbound",
+                "--admin",
+                "--config",
+                "--workers",
+                "MESHTRACE_INBOUND",
+                "MESHTRACE_OUTBOUND",
+                "MESHTRACE_ADMIN",
+                "MESHTRACE_CONFIG",
+                "MESHTRACE_WORKERS",
+                "OTEL_SERVICE_NAME",
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "OTEL_TRACES_SAMPLER",
+                "OTEL_PROPAGATORS",
+                "SIGTERM",
+                "14020",
             ],
         ),
         (&["demo", "--help"], &["--once"]),
@@ -121,7 +134,8 @@ async fn a_wrong_file_exits_2_with_line_and_column() {
         refused(&[INBOUND[0], INBOUND[1], "--config", path], &[], &[&format!("{path}{place}"), says]).await;
         refused(&INBOUND, &[("MESHTRACE_CONFIG", path)], &[&format!("{path}{place}"), says]).await;
     }
-    refused(&[INBOUND[0], INBOUND[1], "--config", "/does/not/exist.yaml"], &[], &["/does/not/exist.yaml"]).await;
+    refused(&[INBOUND[0], INBOUND[1], "--config", "/does/not/exist.yaml"], &[], &["/does/not/exist.yaml"])
+        .await;
 }
 
 #[tokio::test]

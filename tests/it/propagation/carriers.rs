@@ -64,7 +64,10 @@ async fn another_trace_in_the_other_carrier_is_a_link_too() {
     let other = "00-11111111111111111111111111111111-b7ad6b7169203331-01";
     let (span, _) = pass("", &[], Side::Server, both(A, other)).await;
     assert_eq!(span.trace, TRACE);
-    assert_eq!(span.links, [Link { trace: "1".repeat(32), id: SPAN_A.into(), reason: "other_carrier".into() }]);
+    assert_eq!(
+        span.links,
+        [Link { trace: "1".repeat(32), id: SPAN_A.into(), reason: "other_carrier".into() }]
+    );
 }
 
 #[tokio::test]
@@ -101,7 +104,8 @@ async fn foreign_state_keeps_its_bytes_behind_ours() {
         let (span, _) = pass("", &[], side, call("a=1,mt=1111111111111111,b=2")).await;
         assert_eq!(span.tracestate, format!("mt={},a=1,b=2", span.id));
         // Two fields are one list.
-        let headers = Call::get("/").header("traceparent", A).header("tracestate", "a=1").header("tracestate", "b=2");
+        let headers =
+            Call::get("/").header("traceparent", A).header("tracestate", "a=1").header("tracestate", "b=2");
         let (span, asked) = pass("", &[], side, headers).await;
         assert_eq!(span.tracestate, format!("mt={},a=1,b=2", span.id));
         assert_eq!(asked.header("tracestate"), Some(span.tracestate.as_str()));
@@ -119,7 +123,8 @@ async fn a_full_state_loses_whole_members_on_the_right() {
 #[tokio::test]
 async fn two_parents_in_the_header_are_none() {
     for side in SIDES {
-        let call = Call::get("/").header("traceparent", A).header("traceparent", B).header("tracestate", "a=1");
+        let call =
+            Call::get("/").header("traceparent", A).header("traceparent", B).header("tracestate", "a=1");
         let (span, asked) = pass("", &[], side, call).await;
         assert_eq!(span.parent, "");
         assert_ne!(span.trace, TRACE);
@@ -150,7 +155,10 @@ async fn later_versions_are_continued_as_ours() {
     let later = [format!("01{}", &A[2..]), format!("cc{}-more.of=it", &A[2..])];
     for side in SIDES {
         for version in &later {
-            for call in [legacy_call(1, json!({"traceparent": version})), legacy_call(1, json!({})).header("traceparent", version)] {
+            for call in [
+                legacy_call(1, json!({"traceparent": version})),
+                legacy_call(1, json!({})).header("traceparent", version),
+            ] {
                 let (span, asked) = pass("", &[], side, call).await;
                 assert_eq!((span.trace.as_str(), span.parent.as_str()), (TRACE, SPAN_A));
                 assert_written(&asked, &span, "01");
@@ -172,7 +180,10 @@ async fn what_is_no_context_is_ignored() {
     ];
     for side in SIDES {
         for text in &wrong {
-            for call in [legacy_call(1, json!({"traceparent": text, "tracestate": "a=1"})), legacy_call(1, json!({})).header("traceparent", text)] {
+            for call in [
+                legacy_call(1, json!({"traceparent": text, "tracestate": "a=1"})),
+                legacy_call(1, json!({})).header("traceparent", text),
+            ] {
                 let (span, asked) = pass("", &[], side, call).await;
                 assert_eq!((span.parent.as_str(), span.links.len()), ("", 0), "{text}");
                 assert_ne!(span.trace, TRACE);

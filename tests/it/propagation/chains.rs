@@ -6,7 +6,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{A, SPAN_A, TRACE, ok};
-use crate::support::mesh::{Agent, Call, Copies, Era, Mesh, Running, Server, Side, modern_call, request, tree};
+use crate::support::mesh::{
+    Agent, Call, Copies, Era, Mesh, Running, Server, Side, modern_call, request, tree,
+};
 
 /// An agent that calls a peer, a sidecar each. The call goes in at the first.
 struct Chain {
@@ -21,14 +23,18 @@ impl Chain {
         let mesh = Mesh::start().await;
         let (agent, peer) = (Agent::start(copies).await, Server::answering(ok).await);
         let second = mesh.sidecar().named("forecaster").inbound(peer.address).start();
-        let first = mesh.sidecar().named("planner").inbound(agent.address()).outbound(second.inbound()).start();
+        let first =
+            mesh.sidecar().named("planner").inbound(agent.address()).outbound(second.inbound()).start();
         agent.calls(first.outbound());
         Chain { mesh, first, peer, _agent: agent }
     }
 }
 
-const TREE: [&str; 3] =
-    ["planner SERVER tools/call add", "planner CLIENT tools/call forecast", "forecaster SERVER tools/call forecast"];
+const TREE: [&str; 3] = [
+    "planner SERVER tools/call add",
+    "planner CLIENT tools/call forecast",
+    "forecaster SERVER tools/call forecast",
+];
 
 #[tokio::test]
 async fn a_call_through_two_sidecars_is_one_chain() {
@@ -93,7 +99,8 @@ async fn a_hundred_calls_at_once_have_their_exact_parents() {
             let these = spans.iter().filter(move |span| span.service == service && span.kind == side.kind());
             these.map(|span| (id(span), span)).collect::<HashMap<_, _>>()
         };
-        let (outer, calls, inner) = (of("planner", Side::Server), of("planner", Side::Client), of("forecaster", Side::Server));
+        let (outer, calls, inner) =
+            (of("planner", Side::Server), of("planner", Side::Client), of("forecaster", Side::Server));
         assert_eq!((outer.len(), calls.len(), inner.len()), (100, 100, 100));
         for (number, server) in outer {
             assert_eq!(calls[&number].parent, server.id, "{number}");

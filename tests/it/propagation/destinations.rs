@@ -10,7 +10,8 @@ use crate::support::mesh::{Agent, Asked, Call, Copies, Mesh, SIDES, Server, Side
 const STRANGERS: &str = "propagation: { to: [nothing.example] }";
 
 fn assert_nothing_of_ours(asked: &Asked) {
-    for name in ["traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"] {
+    for name in ["traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"]
+    {
         assert_eq!((asked.header(name), asked.meta(name)), (None, None), "{name} left: {asked:?}");
     }
 }
@@ -66,11 +67,15 @@ async fn a_forward_proxy_goes_by_the_name() {
 /// What an agent has of its own is its own affair.
 #[tokio::test]
 async fn an_agents_own_context_is_left_to_it() {
-    let call = legacy_call(1, json!({"traceparent": A, "tracestate": "x=1", "baggage": "k=v"})).header("traceparent", A);
+    let call = legacy_call(1, json!({"traceparent": A, "tracestate": "x=1", "baggage": "k=v"}))
+        .header("traceparent", A);
     let (span, asked) = pass(STRANGERS, &[], Side::Client, call).await;
     assert_eq!((span.trace.as_str(), span.parent.as_str()), (TRACE, SPAN_A));
     assert_eq!((asked.header("traceparent"), asked.meta("traceparent").as_deref()), (Some(A), Some(A)));
-    assert_eq!((asked.meta("tracestate").as_deref(), asked.meta("baggage").as_deref()), (Some("x=1"), Some("k=v")));
+    assert_eq!(
+        (asked.meta("tracestate").as_deref(), asked.meta("baggage").as_deref()),
+        (Some("x=1"), Some("k=v"))
+    );
 }
 
 /// An agent that passes on what it got, to a stranger.
@@ -100,7 +105,8 @@ async fn what_an_agent_copied_of_ours_is_stripped() {
 #[tokio::test]
 async fn copied_b3_is_stripped() {
     for format in ["b3", "b3multi", "b3,tracecontext"] {
-        let (spans, asked) = copied(&[("OTEL_PROPAGATORS", format)], STRANGERS, Copies::Headers, json!({})).await;
+        let (spans, asked) =
+            copied(&[("OTEL_PROPAGATORS", format)], STRANGERS, Copies::Headers, json!({})).await;
         assert_nothing_of_ours(&asked);
         assert_eq!(spans.len(), 2);
     }
@@ -111,7 +117,8 @@ async fn copied_b3_is_stripped() {
 async fn copied_context_of_an_unrecorded_trace_is_stripped() {
     for copies in [Copies::Meta, Copies::Headers] {
         for meta in [json!({"baggage": "user=1"}), json!({})] {
-            let (spans, asked) = copied(&[("OTEL_TRACES_SAMPLER", "always_off")], STRANGERS, copies, meta).await;
+            let (spans, asked) =
+                copied(&[("OTEL_TRACES_SAMPLER", "always_off")], STRANGERS, copies, meta).await;
             assert_nothing_of_ours(&asked);
             assert_eq!(spans, []);
         }
@@ -144,7 +151,9 @@ async fn requests_without_a_span_carry_nothing_out() {
     let (mesh, server, sidecar) = around(STRANGERS, &[]).await;
     legacy_call(1, json!({})).send(sidecar.inbound()).await;
     let ours = server.last().header("traceparent").unwrap().to_owned();
-    let ping = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"_meta":{{"traceparent":"{ours}"}}}}}}"#);
+    let ping = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"_meta":{{"traceparent":"{ours}"}}}}}}"#
+    );
     let calls = [
         Call::get("/sse").header("accept", "text/event-stream").header("traceparent", &ours),
         Call::post(ping).header("mcp-protocol-version", "2025-06-18"),

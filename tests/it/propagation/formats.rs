@@ -83,7 +83,8 @@ async fn b3_beside_w3c_is_read_where_w3c_is_missing() {
     assert_eq!(span.parent, SPAN_A);
     assert_eq!(asked.header("traceparent"), Some(super::traceparent(&span, "01").as_str()));
     assert_eq!(asked.header("b3"), Some(b3_of(&span).as_str()));
-    let (span, _) = pass("", &env, Side::Server, Call::get("/").header("b3", &b3).header("traceparent", B)).await;
+    let (span, _) =
+        pass("", &env, Side::Server, Call::get("/").header("b3", &b3).header("traceparent", B)).await;
     assert_eq!(span.parent, super::SPAN_B);
 }
 
@@ -106,8 +107,14 @@ async fn disabled_passes_context_on() {
         for side in SIDES {
             call.clone().send(sidecar.at(side)).await;
             let asked = server.last();
-            assert_eq!((asked.header("traceparent"), asked.meta("traceparent").as_deref()), (Some(B), Some(A)));
-            assert_eq!((asked.header("tracestate"), asked.meta("tracestate").as_deref()), (Some("b=2"), Some("a=1")));
+            assert_eq!(
+                (asked.header("traceparent"), asked.meta("traceparent").as_deref()),
+                (Some(B), Some(A))
+            );
+            assert_eq!(
+                (asked.header("tracestate"), asked.meta("tracestate").as_deref()),
+                (Some("b=2"), Some("a=1"))
+            );
             let baggage = asked.meta("baggage").unwrap();
             assert!(baggage.starts_with("k=v"), "{baggage}");
             Call::get("/").send(sidecar.at(side)).await;

@@ -8,7 +8,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::SPAN_A;
-use crate::support::mesh::{Answer, Asked, Call, Mesh, PATIENCE, Running, Server, Side, Span, legacy_call, modern_call, result};
+use crate::support::mesh::{
+    Answer, Asked, Call, Mesh, PATIENCE, Running, Server, Side, Span, legacy_call, modern_call, result,
+};
 
 /// A sidecar whose inbound requests stay in flight until they are let go.
 struct Held {
@@ -33,7 +35,8 @@ impl Held {
                 Answer::json(&result(&asked.id()))
             }
         });
-        let (agent, peer) = (agent.await, Server::answering(|asked| Answer::json(&result(&asked.id()))).await);
+        let (agent, peer) =
+            (agent.await, Server::answering(|asked| Answer::json(&result(&asked.id()))).await);
         let mesh = Mesh::start().await;
         let sidecar = mesh.sidecar().inbound(agent.address).outbound(peer.address).start();
         // The agent lives as long as the test's runtime.
@@ -113,7 +116,9 @@ async fn an_agents_own_span_is_the_parent() {
     let asked = held.begin(legacy_call(1, json!({"baggage": "k=v"}))).await;
     let (trace, id, _) = Asked::context(asked.header("traceparent").unwrap());
     let own = format!("00-{trace}-{SPAN_A}-01");
-    legacy_call(2, json!({"traceparent": own, "tracestate": format!("x=1,mt={id}")})).send(held.sidecar.outbound()).await;
+    legacy_call(2, json!({"traceparent": own, "tracestate": format!("x=1,mt={id}")}))
+        .send(held.sidecar.outbound())
+        .await;
     let sent = held.peer.last();
     let trace = trace.to_owned();
     let span = held.spans(Side::Client).await.remove(0);
@@ -172,11 +177,17 @@ async fn a_late_call_has_its_parent_from_meta_alone() {
     legacy_call(2, meta_of(&asked)).send(to).await;
     legacy_call(3, json!({})).header("traceparent", asked.header("traceparent").unwrap()).send(to).await;
     let spans = held.spans(Side::Client).await;
-    assert_eq!((spans[0].parent.clone(), spans[0].parent_method()), (id_in(&asked), ("propagated.meta".to_owned(), true)));
+    assert_eq!(
+        (spans[0].parent.clone(), spans[0].parent_method()),
+        (id_in(&asked), ("propagated.meta".to_owned(), true))
+    );
     assert_eq!(spans[0].attribute("meshtrace.parent.late"), json!(true));
     assert_eq!((spans[1].parent.as_str(), spans[1].parent_method()), ("", ("background".to_owned(), false)));
     assert_eq!(spans[1].links.len(), 1);
-    assert_eq!((spans[1].links[0].id.clone(), spans[1].links[0].reason.as_str()), (id_in(&asked), "not_a_parent"));
+    assert_eq!(
+        (spans[1].links[0].id.clone(), spans[1].links[0].reason.as_str()),
+        (id_in(&asked), "not_a_parent")
+    );
 }
 
 /// A `_meta` that is stuck in a session does not hide what the header proves.
@@ -188,8 +199,12 @@ async fn a_live_header_beside_a_sessions_meta_is_the_parent() {
     held.begin(Call::post(initialize.to_string())).await;
     held.end_one().await;
     let asked = held.begin(legacy_call(1, json!({}))).await;
-    let call = legacy_call(2, json!({"traceparent": stuck})).header("traceparent", asked.header("traceparent").unwrap());
+    let call = legacy_call(2, json!({"traceparent": stuck}))
+        .header("traceparent", asked.header("traceparent").unwrap());
     call.send(held.sidecar.outbound()).await;
     let span = held.spans(Side::Client).await.remove(0);
-    assert_eq!((span.parent.clone(), span.parent_method()), (id_in(&asked), ("propagated.header".to_owned(), true)));
+    assert_eq!(
+        (span.parent.clone(), span.parent_method()),
+        (id_in(&asked), ("propagated.header".to_owned(), true))
+    );
 }

@@ -25,14 +25,20 @@ const PLAIN: &str = "propagation: { baggage: { set: {} } }";
 
 #[tokio::test]
 async fn missing_meta_and_missing_params_are_made() {
-    let (params, meta) = (&format!(r#","params":{{"_meta":{{{}}}}}"#, KEYS.trim_end_matches(',')), &format!(r#""_meta":{{{}}}"#, KEYS.trim_end_matches(',')));
+    let (params, meta) = (
+        &format!(r#","params":{{"_meta":{{{}}}}}"#, KEYS.trim_end_matches(',')),
+        &format!(r#""_meta":{{{}}}"#, KEYS.trim_end_matches(',')),
+    );
     let with_comma = &format!("{meta},");
     let cases = [
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, params),
         ("{ \"id\" : 1 , \"method\":\"tools/list\",\"jsonrpc\":\"2.0\"\n}\n", params),
         (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#, meta),
         ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{ \n }}", meta),
-        (r#"{"params":{"name":"add","arguments":{"a":1.0e+2}},"jsonrpc":"2.0","id":1,"method":"tools/call"}"#, with_comma),
+        (
+            r#"{"params":{"name":"add","arguments":{"a":1.0e+2}},"jsonrpc":"2.0","id":1,"method":"tools/call"}"#,
+            with_comma,
+        ),
     ];
     for side in SIDES {
         for (body, put) in cases {
@@ -74,7 +80,9 @@ async fn an_empty_meta_is_filled() {
 #[tokio::test]
 async fn keys_that_are_there_are_replaced_in_place() {
     let body = |parent: &str, state: &str| {
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"a":1, "traceparent" : "{parent}" ,"b":2,"tracestate":"{state}" }}}}}}"#)
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"a":1, "traceparent" : "{parent}" ,"b":2,"tracestate":"{state}" }}}}}}"#
+        )
     };
     for side in SIDES {
         let (span, asked) = pass(PLAIN, &[], side, legacy(&body(A, "x=1"))).await;
@@ -87,7 +95,9 @@ async fn keys_that_are_there_are_replaced_in_place() {
 #[tokio::test]
 async fn invalid_values_are_replaced() {
     for side in SIDES {
-        for meta in [json!({"traceparent": "", "tracestate": ""}), json!({"traceparent": "x", "tracestate": 5})] {
+        for meta in
+            [json!({"traceparent": "", "tracestate": ""}), json!({"traceparent": "x", "tracestate": 5})]
+        {
             let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}});
             let (span, asked) = pass(PLAIN, &[], side, legacy(&body.to_string())).await;
             assert_written(&asked, &span, "03");
@@ -115,7 +125,9 @@ async fn foreign_shapes_are_left_alone() {
 
 #[tokio::test]
 async fn meta_is_not_written_where_that_is_switched_off() {
-    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"traceparent":"{A}"}}}}}}"#);
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"traceparent":"{A}"}}}}}}"#
+    );
     for side in SIDES {
         let (span, asked) = pass("propagation: { write_meta: false }", &[], side, legacy(&body)).await;
         assert_eq!(asked.body, body);
@@ -131,7 +143,8 @@ async fn answers_pass_as_they_are() {
     let reply = legacy(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send(sidecar.inbound()).await;
     let direct = legacy(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).send(server.address).await;
     assert_eq!(reply.body, direct.body);
-    let names = |headers: &http::HeaderMap| headers.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
+    let names =
+        |headers: &http::HeaderMap| headers.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
     assert_eq!(names(&reply.headers), names(&direct.headers));
     assert_eq!(mesh.stop().await.len(), 1);
     assert_ne!(server.last().json(), Value::Null);

@@ -29,7 +29,11 @@ fn with_headers(call: Call) -> Call {
 
 #[tokio::test]
 async fn calls_restart_and_link() {
-    for call in [legacy_call(1, meta()), with_headers(legacy_call(1, json!({}))), with_headers(legacy_call(1, meta()))] {
+    for call in [
+        legacy_call(1, meta()),
+        with_headers(legacy_call(1, json!({}))),
+        with_headers(legacy_call(1, meta())),
+    ] {
         let (span, asked) = pass(UNTRUSTED, &[], Side::Server, call).await;
         assert_eq!(span.parent, "");
         assert_eq!(span.links, [link(SPAN_A)]);
@@ -48,7 +52,12 @@ async fn http_restarts_and_links() {
 
 #[tokio::test]
 async fn sessions_restart_too() {
-    let initialize = request(Era::Legacy, 0.into(), "initialize", json!({"protocolVersion": "2025-06-18", "_meta": meta()}));
+    let initialize = request(
+        Era::Legacy,
+        0.into(),
+        "initialize",
+        json!({"protocolVersion": "2025-06-18", "_meta": meta()}),
+    );
     let calls = vec![
         (Side::Server, with_headers(initialize)),
         (Side::Server, with_headers(notification("notifications/initialized", json!({"_meta": meta()})))),
@@ -69,7 +78,8 @@ async fn requests_without_a_span_bring_nothing_in() {
         (Side::Server, with_headers(Call::get("/sse").header("accept", "text/event-stream"))),
         (Side::Server, with_headers(Call::get("/healthz"))),
     ];
-    let yaml = "{ propagation: { trust_inbound: false }, spans: { http: false, ignore: [{ method: ping }] } }";
+    let yaml =
+        "{ propagation: { trust_inbound: false }, spans: { http: false, ignore: [{ method: ping }] } }";
     let (spans, asked) = pass_all(yaml, &[], calls).await;
     assert_eq!(spans, []);
     assert_eq!(asked.len(), 3);

@@ -245,7 +245,8 @@ async fn row_2_a_stream_that_comes_byte_by_byte() {
         let answer = std::sync::Mutex::new(Some(answer));
         let stage = Stage::set("", move |_| answer.lock().unwrap().take().unwrap()).await;
         let mut open = add(Era::Modern, 1.into()).open(stage.sidecar.at(side)).await;
-        let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}});
+        let progress =
+            json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}});
         let text = format!("event: message\r\ndata: {progress}\r\n\r\n:\rdata:{}\r\r", is_error(&json!(1)));
         for byte in text.bytes() {
             pieces.send(Ok(vec![byte].into())).await.unwrap();
@@ -253,7 +254,10 @@ async fn row_2_a_stream_that_comes_byte_by_byte() {
             open.read_until(char::from(byte).to_string().as_str()).await;
         }
         let span = stage.mesh.wait_for(1).await.remove(0);
-        assert_eq!((span.error_type().as_str(), span.attribute("meshtrace.progress.count")), ("tool_error", json!(1)));
+        assert_eq!(
+            (span.error_type().as_str(), span.attribute("meshtrace.progress.count")),
+            ("tool_error", json!(1))
+        );
         drop(pieces);
         open.read().await;
         assert_eq!(stage.mesh.stop().await.len(), 1);
@@ -294,7 +298,8 @@ async fn every_span_has_the_resource() {
     let mesh = crate::support::mesh::Mesh::start().await;
     let server = crate::support::mesh::Server::answering(as_json).await;
     let list = "service.name=no,service.namespace=shop,k8s.pod.name=a%20b,telemetry.sdk.name=forged";
-    let sidecar = mesh.sidecar().named("weather").env("OTEL_RESOURCE_ATTRIBUTES", list).around(server.address).start();
+    let sidecar =
+        mesh.sidecar().named("weather").env("OTEL_RESOURCE_ATTRIBUTES", list).around(server.address).start();
     for side in SIDES {
         add(Era::Modern, 1.into()).send(sidecar.at(side)).await;
     }

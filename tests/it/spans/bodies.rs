@@ -5,7 +5,9 @@
 use serde_json::{Value, json};
 
 use super::{Stage, watch, watch_with};
-use crate::support::mesh::{Answer, Asked, Call, Mesh, Reply, SIDES, Server, Side, Span, expected, merge, network, result};
+use crate::support::mesh::{
+    Answer, Asked, Call, Mesh, Reply, SIDES, Server, Side, Span, expected, merge, network, result,
+};
 
 const VALID: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}"#;
 
@@ -31,14 +33,26 @@ fn by_headers(note: &str) -> Value {
 }
 
 /// What a plain HTTP span of a `POST` to `/mcp` says.
-fn by_http(side: Side, reply: &Reply, server: std::net::SocketAddr, host: std::net::SocketAddr, note: &str) -> Value {
+fn by_http(
+    side: Side,
+    reply: &Reply,
+    server: std::net::SocketAddr,
+    host: std::net::SocketAddr,
+    note: &str,
+) -> Value {
     let mut all = network(side, reply, server);
-    merge(&mut all, json!({"http.request.method": "POST", "http.response.status_code": reply.status, "meshtrace.body": note}));
+    merge(
+        &mut all,
+        json!({"http.request.method": "POST", "http.response.status_code": reply.status, "meshtrace.body": note}),
+    );
     match side {
-        Side::Server => merge(&mut all, json!({
-            "url.path": "/mcp", "url.scheme": "http",
-            "server.address": host.ip().to_string(), "server.port": host.port(),
-        })),
+        Side::Server => merge(
+            &mut all,
+            json!({
+                "url.path": "/mcp", "url.scheme": "http",
+                "server.address": host.ip().to_string(), "server.port": host.port(),
+            }),
+        ),
         Side::Client => merge(&mut all, json!({"url.full": format!("http://{server}/mcp")})),
     }
     all
@@ -207,8 +221,18 @@ async fn row_7_expect_continue_is_traced_by_its_headers() {
 #[tokio::test]
 async fn row_7_names_from_headers() {
     let cases = [
-        ("tools/call", "=?base64?Y2Fmw6k=?=", "tools/call café", json!({"gen_ai.tool.name": "café", "gen_ai.operation.name": "execute_tool"})),
-        ("tools/call", "=?base64?!!?=", "tools/call =?base64?!!?=", json!({"gen_ai.tool.name": "=?base64?!!?=", "gen_ai.operation.name": "execute_tool"})),
+        (
+            "tools/call",
+            "=?base64?Y2Fmw6k=?=",
+            "tools/call café",
+            json!({"gen_ai.tool.name": "café", "gen_ai.operation.name": "execute_tool"}),
+        ),
+        (
+            "tools/call",
+            "=?base64?!!?=",
+            "tools/call =?base64?!!?=",
+            json!({"gen_ai.tool.name": "=?base64?!!?=", "gen_ai.operation.name": "execute_tool"}),
+        ),
         ("prompts/get", "p", "prompts/get p", json!({"gen_ai.prompt.name": "p"})),
         ("resources/read", "file:///x", "resources/read", json!({"mcp.resource.uri": "file:///x"})),
         ("tasks/get", "t-1", "tasks/get", json!({})),
@@ -235,8 +259,12 @@ async fn row_7_names_from_headers() {
 async fn row_7_answers_that_are_not_read() {
     let mesh = Mesh::start().await;
     let server = Server::answering(|asked: &Asked| match asked.header("x-kind") {
-        Some("encoded") => Answer::status(200, "\u{1f}").header("content-type", "application/json").header("content-encoding", "gzip"),
-        _ => Answer::json(&json!({"jsonrpc": "2.0", "id": 1, "result": {"isError": true, "x": "y".repeat(300)}})),
+        Some("encoded") => Answer::status(200, "\u{1f}")
+            .header("content-type", "application/json")
+            .header("content-encoding", "gzip"),
+        _ => Answer::json(
+            &json!({"jsonrpc": "2.0", "id": 1, "result": {"isError": true, "x": "y".repeat(300)}}),
+        ),
     });
     let server = server.await;
     let sidecar = mesh.sidecar().around(server.address).yaml("limits: { body_bytes: 256 }").start();

@@ -23,11 +23,16 @@ async fn row_33_a_page() {
         let mut wanted = network(side, &reply, server.address);
         merge(&mut wanted, json!({"http.request.method": "GET", "http.response.status_code": 200}));
         match side {
-            Side::Server => merge(&mut wanted, json!({
-                "url.path": "/a/b", "url.scheme": "http", "url.query": query, "user_agent.original": "ua/1",
-                "server.address": "127.0.0.1", "server.port": sidecar.inbound().port(),
-            })),
-            Side::Client => merge(&mut wanted, json!({"url.full": format!("http://{}/a/b?{query}", server.address)})),
+            Side::Server => merge(
+                &mut wanted,
+                json!({
+                    "url.path": "/a/b", "url.scheme": "http", "url.query": query, "user_agent.original": "ua/1",
+                    "server.address": "127.0.0.1", "server.port": sidecar.inbound().port(),
+                }),
+            ),
+            Side::Client => {
+                merge(&mut wanted, json!({"url.full": format!("http://{}/a/b?{query}", server.address)}))
+            }
         }
         assert_eq!((span.name.as_str(), span.kind), ("GET", side.kind()));
         assert_eq!(span.all_attributes(), wanted);
@@ -39,7 +44,17 @@ async fn row_33_a_page() {
 
 #[tokio::test]
 async fn row_33_secrets_in_urls_are_redacted() {
-    let names = ["sig", "Signature", "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "X-Goog-Signature", "AWSAccessKeyId", "sessionId", "access_token"];
+    let names = [
+        "sig",
+        "Signature",
+        "X-Amz-Signature",
+        "X-Amz-Credential",
+        "X-Amz-Security-Token",
+        "X-Goog-Signature",
+        "AWSAccessKeyId",
+        "sessionId",
+        "access_token",
+    ];
     for side in SIDES {
         let calls = names.iter().map(|name| (side, Call::get(&format!("/?a=b&{name}=hush"))));
         let watched = watch(ok, calls.collect()).await;
@@ -73,7 +88,11 @@ async fn row_33_methods() {
     for side in SIDES {
         let watched = watch(ok, methods.map(|method| (side, Call::method(method, "/"))).into()).await;
         let names: Vec<_> = watched.spans.iter().map(|span| span.name.as_str()).collect();
-        assert_eq!(names, ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "HTTP"], "names must not be unbounded");
+        assert_eq!(
+            names,
+            ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "HTTP"],
+            "names must not be unbounded"
+        );
         let other = &watched.spans[5];
         assert_eq!(other.attribute("http.request.method"), json!("_OTHER"));
         assert_eq!(other.attribute("http.request.method_original"), json!("PURGE"));
@@ -96,7 +115,8 @@ async fn row_33_json_rpc_that_is_not_mcp() {
 #[tokio::test]
 async fn row_33_can_be_switched_off() {
     for side in SIDES {
-        let call = Call::get("/").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let call =
+            Call::get("/").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let watched = watch_with("spans: { http: false }", ok, vec![(side, call)]).await;
         assert_eq!(watched.spans, []);
         let passed = watched.asked[0].header("traceparent");
@@ -127,7 +147,7 @@ async fn row_33_a_forwarded_request_names_its_target() {
     let sidecar = mesh.sidecar().forward().start();
     let to = sidecar.outbound();
     // As `HTTP_PROXY` makes clients send it, and routed by Host.
-    let absolute = Call::get("/").to_path(&format!("http://{}/x?token=hush", server.address));
+    let absolute = Call::get("/").at(&format!("http://{}/x?token=hush", server.address));
     absolute.header("host", server.address.to_string()).send(to).await;
     Call::get("/y").header("host", server.address.to_string()).send(to).await;
     let spans = mesh.stop().await;

@@ -14,8 +14,19 @@ use crate::support::mesh::{
 };
 
 /// How a request ends. The server reads it from the tool's name.
-const ENDINGS: [&str; 11] =
-    ["json", "events", "tool_error", "rpc_error", "http_error", "empty", "torn", "closed", "leaves", "leaves_later", "after"];
+const ENDINGS: [&str; 11] = [
+    "json",
+    "events",
+    "tool_error",
+    "rpc_error",
+    "http_error",
+    "empty",
+    "torn",
+    "closed",
+    "leaves",
+    "leaves_later",
+    "after",
+];
 
 #[tokio::test]
 async fn every_request_is_one_span_whatever_becomes_of_it() {
@@ -57,7 +68,8 @@ async fn every_request_is_one_span_whatever_becomes_of_it() {
     assert_eq!(ids.len(), spans.len(), "a span ended twice");
     assert_eq!(spans.len(), REQUESTS + 10);
     for (number, ending) in ENDINGS.iter().enumerate() {
-        let of_this: Vec<_> = spans.iter().filter(|span| span.name == format!("tools/call {ending}")).collect();
+        let of_this: Vec<_> =
+            spans.iter().filter(|span| span.name == format!("tools/call {ending}")).collect();
         assert_eq!(of_this.len(), REQUESTS / ENDINGS.len(), "{number} {ending}");
         for span in of_this {
             let wanted: &[&str] = match *ending {
@@ -107,7 +119,11 @@ async fn script(asked: Asked, held: Arc<Held>) -> Answer {
         }
         "leaves_later" | "after" => {
             let (pieces, answer) = Answer::pieces("text/event-stream");
-            let text = if message["params"]["name"] == "after" { format!("data: {}\n\n", result(&id)) } else { ": x\n\n".to_owned() };
+            let text = if message["params"]["name"] == "after" {
+                format!("data: {}\n\n", result(&id))
+            } else {
+                ": x\n\n".to_owned()
+            };
             tokio::spawn(async move {
                 pieces.send(Ok(text.into())).await.unwrap();
                 // Goes on until the client has left.
@@ -133,10 +149,11 @@ async fn client(number: usize, ending: &str, era: Era, to: std::net::SocketAddr,
             open.read_until("\n\n").await;
         }
         // hyper's server may tear the connection before the head has left.
-        "torn" => match call.open(to).await.try_read().await {
-            Ok(whole) => assert_eq!(whole.status, 502, "a torn answer looked whole"),
-            Err(_) => {}
-        },
+        "torn" => {
+            if let Ok(whole) = call.open(to).await.try_read().await {
+                assert_eq!(whole.status, 502, "a torn answer looked whole");
+            }
+        }
         "closed" => assert_eq!(call.send(to).await.status, 502),
         _ => drop(call.send(to).await),
     }

@@ -19,7 +19,7 @@ use meshtrace::store::{Capacity, Limits, Receiver};
 use meshtrace::trace::ids::Ids;
 
 pub use agent::{Agent, Copies};
-pub use client::{Call, Open, Reply};
+pub use client::{Call, Reply};
 pub use mcp::{Era, error, is_error, legacy_call, modern_call, notification, request, result};
 pub use seen::{Link, Span, expected, merge, network, tree};
 pub use server::{Answer, Asked, Server};

@@ -232,6 +232,25 @@ fn announced_trailers_pass_both_ways() {
     }
 }
 
+/// hyper leaves trailers out that no `Trailer` field announces, and for
+/// clients that did not send `TE: trailers`; the body ends all the same.
+#[test]
+fn other_trailers_are_left_out() {
+    for direction in ALL {
+        let mesh = Mesh::start(direction);
+        let (mut client, mut server) = mesh.pair();
+        let host = mesh.host();
+        client.send(format!(
+            "PUT / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"
+        ));
+        server.head();
+        assert_eq!(server.chunked_end(), (b"abc".to_vec(), String::new()), "{direction:?}");
+        server.send("HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n");
+        client.head();
+        assert_eq!(client.chunked_end(), (b"abc".to_vec(), String::new()), "{direction:?}");
+    }
+}
+
 #[test]
 fn announced_trailers_of_a_call_pass_too() {
     for direction in ALL {

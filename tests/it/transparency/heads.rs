@@ -75,6 +75,16 @@ fn reasons_and_unusual_statuses_stay() {
     }
 }
 
+#[test]
+fn a_status_line_without_reason_gets_its_space() {
+    let mesh = Mesh::start(Direction::Inbound);
+    let (mut client, mut server) = mesh.pair();
+    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", mesh.host()));
+    server.head();
+    server.send("HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nx");
+    client.expect("HTTP/1.1 200 \r\nContent-Length: 1\r\n\r\nx");
+}
+
 /// httparse gives an empty text for a reason that is not ASCII.
 #[test]
 fn a_reason_beyond_ascii_is_left_out() {

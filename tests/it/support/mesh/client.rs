@@ -48,21 +48,9 @@ impl Call {
         self
     }
 
-    /// Replaces the fields of this name by one.
-    pub fn replace(mut self, name: &str, value: &str) -> Self {
-        self.headers.retain(|(n, _)| n != name);
-        self.header(name, value)
-    }
-
     /// To another path, or to an absolute target.
-    pub fn to_path(mut self, path: &str) -> Self {
+    pub fn at(mut self, path: &str) -> Self {
         self.path = path.to_owned();
-        self
-    }
-
-    /// With another body.
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
         self
     }
 
@@ -107,12 +95,14 @@ impl Call {
         self.path = format!("http://{to}{}", self.path);
         let tcp = TcpStream::connect(to).await.unwrap();
         let from = tcp.local_addr().unwrap();
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.unwrap();
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.unwrap();
         let _connection = AbortOnDrop(tokio::spawn(async move { drop(connection.await) }));
         let mut request = self.clone().request(to, Body::from(self.body));
         *request.version_mut() = http::Version::HTTP_2;
         request.headers_mut().remove("host");
-        let response = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time").unwrap();
+        let response =
+            timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time").unwrap();
         read(response, from).await.expect("a whole body")
     }
 

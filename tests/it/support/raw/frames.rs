@@ -78,7 +78,7 @@ fn string(bytes: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// The fields of an ordinary GET.
-pub(crate) fn get(host: &str) -> Vec<(&'static str, &str)> {
+pub(crate) fn get(host: &str) -> Vec<(&str, &str)> {
     vec![(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", "/")]
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Client {
 
 /// One accepted connection of the upstream.
 pub(crate) struct Server {
-    streams: mpsc::UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)>,
+    streams: mpsc::Receiver<(Request<RecvStream>, SendResponse<Bytes>)>,
     connection: JoinHandle<()>,
 }
 
@@ -50,10 +50,10 @@ impl Mesh {
         let (tcp, _) = soon("the upstream connection", listener.accept()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let mut accepting = soon("the handshake", h2::server::handshake(tcp)).await.unwrap();
-        let (give, streams) = mpsc::unbounded_channel();
+        let (give, streams) = mpsc::channel(1024);
         let connection = tokio::spawn(async move {
             while let Some(Ok(stream)) = accepting.accept().await {
-                if give.send(stream).is_err() {
+                if give.try_send(stream).is_err() {
                     accepting.graceful_shutdown();
                 }
             }

@@ -1,0 +1,162 @@
+//! A waker between a task and the upstream connection that it drives.
+//!
+//! hyper's client connection, the response and its body wake each other all
+//! the time, although one task polls all three in turn. Waking the task for
+//! that would poll the whole downstream connection again for nothing. This
+//! waker notes the wish, and passes it on only when nobody is about to look.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// How often one turn drives at most, so that one busy connection cannot keep
+/// the worker from the others.
+const TURNS: usize = 8;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Nudge {
+    /// Something has happened since the connection was last driven.
+    fired: AtomicBool,
+    /// The task is driving the connection now and will look again by itself.
+    inside: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Nudge {
+    /// A nudge that has fired, since a new connection has yet to be driven.
+    pub(super) fn fired() -> Arc<Self> {
+        Arc::new(Nudge { fired: AtomicBool::new(true), ..Nudge::default() })
+    }
+
+    /// One turn of the task: drives the connection if something happened to
+    /// it, then looks for what is waited for, until there is nothing left to do.
+    ///
+    /// Whoever gets a result has to come back in the same turn of the task,
+    /// or drop what it polled.
+    pub(super) fn turn<T>(
+        self: &Arc<Self>,
+        waker: &Waker,
+        cx: &Context<'_>,
+        mut drive: impl FnMut(&mut Context<'_>),
+        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.enter(cx);
+        let mut inner = Context::from_waker(waker);
+        let mut result = Poll::Pending;
+        for _ in 0..TURNS {
+            if self.take() {
+                drive(&mut inner);
+            }
+            result = look(&mut inner);
+            if result.is_ready() || !self.fired.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        self.inside.store(false, Ordering::Relaxed);
+        if result.is_pending() && self.fired.load(Ordering::Relaxed) {
+            // Out of turns, or the runtime wants its share first.
+            cx.waker().wake_by_ref();
+        }
+        result
+    }
+
+    /// Does something that wakes the connection, right before a turn.
+    pub(super) fn quietly<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.inside.store(true, Ordering::Relaxed);
+        let result = act();
+        self.inside.store(false, Ordering::Relaxed);
+        result
+    }
+
+    fn take(&self) -> bool {
+        self.fired.load(Ordering::Relaxed) && self.fired.swap(false, Ordering::Relaxed)
+    }
+
+    fn enter(&self, cx: &Context<'_>) {
+        let mut task = self.lock();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        self.inside.store(true, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Nudge {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.fired.store(true, Ordering::Relaxed);
+        if !self.inside.load(Ordering::Relaxed)
+            && let Some(task) = &*self.lock()
+        {
+            task.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn wakes_from_inside_drive_again_and_do_not_reach_the_task() {
+        let counter = Arc::new(Counter::default());
+        let task = Waker::from(Arc::clone(&counter));
+        let nudge = Nudge::fired();
+        let waker = Waker::from(Arc::clone(&nudge));
+        let mut drives = 0;
+        let result = nudge.turn(
+            &waker,
+            &Context::from_waker(&task),
+            |cx| {
+                drives += 1;
+                if drives < 3 {
+                    cx.waker().wake_by_ref();
+                }
+            },
+            |_| Poll::<()>::Pending,
+        );
+        assert!(result.is_pending());
+        assert_eq!((drives, counter.0.load(Ordering::Relaxed)), (3, 0));
+        waker.wake_by_ref();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1, "from outside it reaches the task");
+    }
+
+    #[test]
+    fn endless_wakes_give_the_task_its_turn() {
+        let counter = Arc::new(Counter::default());
+        let task = Waker::from(Arc::clone(&counter));
+        let nudge = Nudge::fired();
+        let waker = Waker::from(Arc::clone(&nudge));
+        let mut drives = 0;
+        let result = nudge.turn(
+            &waker,
+            &Context::from_waker(&task),
+            |cx| {
+                drives += 1;
+                cx.waker().wake_by_ref();
+            },
+            |_| Poll::<()>::Pending,
+        );
+        assert!(result.is_pending());
+        assert_eq!((drives, counter.0.load(Ordering::Relaxed)), (TURNS, 1));
+    }
+}
