@@ -114,7 +114,8 @@ impl Forward {
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.asked.upgrade {
-            return Ok(self.fail(ProxyError::Broken(self.target.to_string(), Breakage::Garbage)));
+            let error = ProxyError::Broken(self.target.to_string(), Breakage::Garbage);
+            return Ok(self.fail(error));
         }
         let tunnel = self.asked.connect && response.status().is_success();
         headers::leave_hop_of_response(response.headers_mut(), tunnel);
