@@ -1,0 +1,1 @@
+"""What drives the real peers and judges what they, the wire and the spans say."""
