@@ -20,26 +20,22 @@ pub enum Protocol {
     Http2,
 }
 
+/// How much is read to begin with: the head of most requests.
+const FIRST_READ: usize = 2048;
+
 /// Waits for the first bytes and says what they begin. The bytes returned
 /// were consumed and have to be read again before the socket. `on_part` is
 /// called when a preface has begun and its end is missing.
 pub async fn detect(tcp: &mut TcpStream, on_part: impl FnOnce()) -> io::Result<(Protocol, Bytes)> {
-    let mut ahead = [0; PREFACE.len()];
-    let length = tcp.peek(&mut ahead).await?;
-    match judge(&ahead[..length]) {
-        Some(protocol) => Ok((protocol, Bytes::new())),
-        // The same bytes can be peeked at for ever, so a preface that comes
-        // in pieces is read instead.
-        None if length > 0 => {
-            on_part();
-            read_on(tcp).await
-        }
-        None => Ok((Protocol::Http1, Bytes::new())),
+    let first = first_read(tcp).await?;
+    if let Some(protocol) = judge(&first) {
+        return Ok((protocol, first));
     }
-}
-
-async fn read_on(tcp: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
-    let mut read = BytesMut::with_capacity(PREFACE.len());
+    if first.is_empty() {
+        return Ok((Protocol::Http1, first));
+    }
+    on_part();
+    let mut read = BytesMut::from(&first[..]);
     loop {
         let mut rest = [0; PREFACE.len()];
         let wanted = PREFACE.len() - read.len();
@@ -53,9 +49,23 @@ async fn read_on(tcp: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
     }
 }
 
+/// What is there once something is. Nothing is allocated for a connection on
+/// which nothing comes.
+async fn first_read(tcp: &TcpStream) -> io::Result<Bytes> {
+    loop {
+        tcp.readable().await?;
+        let mut buffer = [0; FIRST_READ];
+        match tcp.try_read(&mut buffer) {
+            Ok(length) => return Ok(Bytes::copy_from_slice(&buffer[..length])),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// `None` while the bytes are a true prefix of the preface.
 fn judge(bytes: &[u8]) -> Option<Protocol> {
-    if bytes == PREFACE {
+    if bytes.starts_with(PREFACE) {
         Some(Protocol::Http2)
     } else if PREFACE.starts_with(bytes) {
         None

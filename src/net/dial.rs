@@ -47,7 +47,7 @@ async fn connect(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), DialE
 
 async fn connect_to(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let tcp = TcpStream::connect(address).await?;
-    super::io::tune(&tcp);
+    super::io::tune(&tcp, address.ip());
     Ok((tcp, address))
 }
 

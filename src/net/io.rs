@@ -2,6 +2,7 @@
 //! were read ahead, notes that something arrived, and can end in a reset.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use socket2::SockRef;
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -109,13 +110,22 @@ impl Drop for Stream {
     }
 }
 
-/// Prepares an accepted or dialled socket: no delay for small writes, and
-/// probes that find out when the other host is gone.
-pub fn tune(tcp: &TcpStream) {
+/// Prepares a dialled socket: no delay for small writes, and probes that find
+/// out when the other host is gone. This host cannot go alone.
+pub fn tune(tcp: &TcpStream, peer: IpAddr) {
     // A socket that closed meanwhile refuses these; its next read says so.
     let _ = tcp.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15));
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    if !peer.is_loopback() {
+        let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive());
+    }
+}
+
+/// Prepares a listening socket, from which accepted ones inherit it.
+pub fn tune_listener(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15))
 }

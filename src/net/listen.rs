@@ -35,6 +35,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    super::io::tune_listener(&socket)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

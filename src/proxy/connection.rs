@@ -20,7 +20,7 @@ use super::route::Route;
 use super::upstream::Upstreams;
 use super::worker::Worker;
 use crate::net::detect::{self, Protocol};
-use crate::net::io::{self, Stream};
+use crate::net::io::Stream;
 use crate::net::registry::Watched;
 
 /// What the exchanges of one downstream connection share.
@@ -117,17 +117,17 @@ pub async fn serve(
     worker: Arc<Worker>,
     watched: Arc<Watched>,
 ) {
-    io::tune(&tcp);
     let begun = || watched.set_deadline(worker.registry.deadline(worker.limits().head_timeout));
     let detected = until_drained(detect::detect(&mut tcp, begun), &watched).await;
     watched.clear_deadline();
     let Some(Ok((protocol, prefix))) = detected else { return };
     let stream = Stream::new(tcp, prefix, Arc::clone(&watched.signals));
+    let finds_loops = !worker.settings.listening.is_empty();
     let connection = Arc::new(Connection {
         route,
         worker,
         downstream: Peer::from(downstream),
-        upstreams: Upstreams::new(&watched),
+        upstreams: Upstreams::new(&watched, finds_loops),
         watched,
         in_flight: AtomicUsize::new(0),
         protocol,

@@ -41,6 +41,7 @@ pub struct Upstreams {
     /// Held while an HTTP/2 connection is opened: streams that begin together
     /// wait for the one that they will share.
     opening: tokio::sync::Mutex<()>,
+    finds_loops: bool,
     /// The downstream connection, which is woken when an HTTP/2 one ends.
     downstream: Weak<Watched>,
 }
@@ -50,7 +51,7 @@ pub struct Upstream {
     target: Arc<Authority>,
     /// The address that was reached.
     pub peer: SocketAddr,
-    /// Our own address on it.
+    /// Our own address on it, where loops are looked for.
     pub local: Option<IpAddr>,
     signals: Arc<Signals>,
     protocol: Handle,
@@ -69,6 +70,13 @@ struct Http1 {
     driver: Mutex<Option<Driver>>,
     nudge: Arc<Nudge>,
     waker: Waker,
+}
+
+/// A socket that was just connected.
+struct Reached {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
 }
 
 /// Holds an HTTP/1 connection for one exchange.
@@ -93,9 +101,11 @@ pub struct Failed {
 }
 
 impl Upstreams {
-    /// None yet, for this downstream connection.
-    pub fn new(downstream: &Arc<Watched>) -> Self {
+    /// None yet, for this downstream connection. `finds_loops` says whether
+    /// our own address matters, which costs a question to the kernel.
+    pub fn new(downstream: &Arc<Watched>, finds_loops: bool) -> Self {
         Upstreams {
+            finds_loops,
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             downstream: Arc::downgrade(downstream),
@@ -130,8 +140,10 @@ impl Upstreams {
             return Ok(upstream);
         }
         let (tcp, peer) = dial::dial(&target.host, target.port, limits.connect_timeout).await?;
+        let local = if self.finds_loops { tcp.local_addr().ok() } else { None };
+        let reached = Reached { tcp, peer, local: local.map(|address| address.ip()) };
         let target = Arc::clone(target);
-        let upstream = Upstream::open(target, tcp, peer, version, limits, &self.downstream).await?;
+        let upstream = Upstream::open(target, reached, version, limits, &self.downstream).await?;
         let upstream = Arc::new(upstream);
         self.add(Arc::clone(&upstream));
         Ok(upstream)
@@ -187,13 +199,12 @@ impl Upstreams {
 impl Upstream {
     async fn open(
         target: Arc<Authority>,
-        tcp: TcpStream,
-        peer: SocketAddr,
+        reached: Reached,
         version: Version,
         limits: &Limits,
         downstream: &Weak<Watched>,
     ) -> Result<Self, DialError> {
-        let local = tcp.local_addr().ok().map(|address| address.ip());
+        let Reached { tcp, peer, local } = reached;
         let signals = Arc::<Signals>::default();
         let io = TokioIo::new(Stream::new(tcp, Bytes::new(), Arc::clone(&signals)));
         let failed = |e: hyper::Error| DialError::Connect(std::io::Error::other(e));
