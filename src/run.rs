@@ -49,7 +49,13 @@ fn proxy(config: &Config) -> u8 {
         }
         Err(error) => return complain(&error),
     };
-    tracing::info!("ready");
+    // With port 0 this is the only place that says the real ones.
+    tracing::info!(
+        inbound = ?sidecar.inbound,
+        outbound = ?sidecar.outbound,
+        admin = ?sidecar.admin,
+        "ready"
+    );
     runtime.block_on(signals.wait());
     tracing::info!("stopping: draining connections, then sending the last spans");
     sidecar.stop();

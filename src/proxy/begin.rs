@@ -210,12 +210,17 @@ impl Start<'_> {
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
         };
-        let header = |name| self.head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+        let rules = &settings.spans.ignore;
+        let header = |wanted: bool, name| match wanted {
+            true => self.head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()),
+            false => None,
+        };
+        let host = header(rules.iter().any(|rule| rule.host.is_some()), header::HOST);
         let described = Described {
             path: Some(self.head.uri.path()),
-            user_agent: header(header::USER_AGENT),
+            user_agent: header(rules.iter().any(|rule| rule.user_agent.is_some()), header::USER_AGENT),
             method,
-            host: header(header::HOST).map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name)),
+            host: host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name)),
         };
         !settings.disabled && !settings.spans.ignores(&described)
     }

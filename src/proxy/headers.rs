@@ -11,7 +11,7 @@ use opentelemetry::trace::TraceFlags;
 
 use super::error::ProxyError;
 use super::settings::Formats;
-use crate::trace::context::TraceContext;
+use crate::trace::context::{Outgoing, TraceContext};
 use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
 use crate::w3c::tracestate::Tracestate;
@@ -370,17 +370,17 @@ pub fn extract_baggage(headers: &HeaderMap, formats: Formats) -> Option<Baggage>
 }
 
 /// Writes a context in the formats that are on, replacing what was there.
-pub fn inject(headers: &mut HeaderMap, formats: Formats, parent: &Traceparent, tracestate: &str) {
+pub fn inject(headers: &mut HeaderMap, formats: Formats, context: &Outgoing) {
     if formats.tracecontext {
-        set(headers, TRACEPARENT, &parent.encode());
-        if tracestate.is_empty() {
+        set(headers, TRACEPARENT, context.traceparent().as_bytes());
+        if context.tracestate.is_empty() {
             remove(headers, &[TRACESTATE]);
         } else {
-            set(headers, TRACESTATE, tracestate.as_bytes());
+            set(headers, TRACESTATE, context.tracestate.as_bytes());
         }
     }
     if formats.b3 || formats.b3multi {
-        inject_b3(headers, formats, parent);
+        inject_b3(headers, formats, &context.parent);
     }
 }
 
@@ -552,10 +552,10 @@ mod tests {
     fn injection_replaces_and_never_leaves_a_stale_state() {
         let mut headers = map(&[("tracestate", "old=1"), ("x", "1"), ("traceparent", "bad"), ("y", "2")]);
         let parent = Traceparent::parse(PARENT.as_bytes()).unwrap();
-        inject(&mut headers, Formats::default(), &parent, "");
+        inject(&mut headers, Formats::default(), &Outgoing::new(parent, "".to_owned()));
         let names: Vec<_> = list(&headers).into_iter().map(|(n, _)| n).collect();
         assert_eq!(names, ["x", "traceparent", "y"]);
-        inject(&mut headers, Formats::default(), &parent, "mt=1");
+        inject(&mut headers, Formats::default(), &Outgoing::new(parent, "mt=1".to_owned()));
         assert_eq!(headers.get(TRACESTATE).unwrap(), "mt=1");
     }
 
@@ -564,7 +564,7 @@ mod tests {
         let b3 = Formats { b3: true, b3multi: true, ..Formats::NONE };
         let mut headers = HeaderMap::new();
         let parent = Traceparent::parse(PARENT.as_bytes()).unwrap();
-        inject(&mut headers, b3, &parent, "mt=1");
+        inject(&mut headers, b3, &Outgoing::new(parent, "mt=1".to_owned()));
         assert!(!headers.contains_key(TRACEPARENT));
         assert!(headers.contains_key("x-b3-traceid"));
         let single = Formats { b3multi: false, ..b3 };

@@ -70,9 +70,7 @@ impl Injection {
     fn write_headers(&self, headers: &mut HeaderMap, propagation: &Propagation) {
         match &self.context {
             Context::Leave => {}
-            Context::Write(out) => {
-                headers::inject(headers, propagation.formats, &out.parent, &out.tracestate)
-            }
+            Context::Write(out) => headers::inject(headers, propagation.formats, out),
             Context::Strip => headers::strip(headers),
         }
         match &self.baggage {
@@ -87,7 +85,6 @@ impl Injection {
         if !propagation.formats.tracecontext {
             return None;
         }
-        let parent;
         let mut carrier = Carrier::default();
         let held = message.meta.traceparent.as_ref().map(|t| t.decode());
         let held_state = message.meta.tracestate.as_ref().map(|t| t.decode());
@@ -98,8 +95,7 @@ impl Injection {
                 carrier.tracestate = held_state.as_deref();
             }
             Context::Write(out) => {
-                parent = out.parent.encode();
-                carrier.traceparent = std::str::from_utf8(&parent).ok();
+                carrier.traceparent = Some(out.traceparent());
                 carrier.tracestate = Some(&*out.tracestate).filter(|text| !text.is_empty());
             }
             Context::Strip => {}

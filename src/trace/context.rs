@@ -5,7 +5,7 @@ use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
 use super::sampler::{Decision, Ot};
 use crate::w3c::ot::{self, OtelState};
-use crate::w3c::traceparent::Traceparent;
+use crate::w3c::traceparent::{self, Traceparent};
 use crate::w3c::tracestate::{self, Tracestate};
 
 /// Our member of `tracestate`: the id of the last meshtrace span on the path.
@@ -107,6 +107,8 @@ pub struct Outgoing {
     pub parent: Traceparent,
     /// The text of `tracestate`; empty when there is none to write.
     pub tracestate: String,
+    /// The text of `traceparent`.
+    text: [u8; traceparent::LENGTH],
 }
 
 impl Outgoing {
@@ -122,17 +124,14 @@ impl Outgoing {
         let state = parent.and_then(|p| p.tracestate.as_ref());
         let mut hex = [0; 16];
         let own = (MEMBER, span_hex(span_id, &mut hex));
-        Outgoing {
-            parent: Traceparent { trace_id, span_id, flags },
-            tracestate: compose(Some(own), &decision.ot, state),
-        }
+        Outgoing::new(Traceparent { trace_id, span_id, flags }, compose(Some(own), &decision.ot, state))
     }
 
     /// A context for a trace that nobody records: fresh ids whose flags say
     /// so, in order that everybody behind us decides alike.
     pub fn unrecorded_root(trace_id: TraceId, span_id: SpanId) -> Self {
         let flags = flags(None, false);
-        Outgoing { parent: Traceparent { trace_id, span_id, flags }, tracestate: String::new() }
+        Outgoing::new(Traceparent { trace_id, span_id, flags }, String::new())
     }
 
     /// The received context, passed on as it came but for the flags and the
@@ -148,7 +147,18 @@ impl Outgoing {
             (Ot::Keep, Some(state)) => state.as_str().to_owned(),
             (ot, state) => compose(None, ot, state.as_ref()),
         };
-        Outgoing { parent, tracestate }
+        Outgoing::new(parent, tracestate)
+    }
+
+    /// A context of these parts.
+    pub fn new(parent: Traceparent, tracestate: String) -> Self {
+        Outgoing { parent, tracestate, text: parent.encode() }
+    }
+
+    /// The value of `traceparent`.
+    pub fn traceparent(&self) -> &str {
+        // Digits and dashes, so this never loses anything.
+        std::str::from_utf8(&self.text).unwrap_or_default()
     }
 }
 
@@ -159,6 +169,9 @@ fn compose(own: Option<(&str, &str)>, change: &Ot, rest: Option<&Tracestate>) ->
         Ot::Set(text) => Some((ot::KEY, text.as_str())),
         Ot::Remove => Some((ot::KEY, "")),
     };
+    if let (Some((key, value)), None, None) = (own, ot, rest) {
+        return [key, "=", value].concat();
+    }
     let mut out = Vec::with_capacity(64 + rest.map_or(0, |r| r.as_str().len()));
     match (own, ot) {
         (Some(own), Some(ot)) => tracestate::compose(&[own, ot], rest, &mut out),

@@ -3,6 +3,8 @@
 
 // The setting for tests in clippy.toml does not reach the helpers of tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+// Nothing is outside of a test binary.
+#![allow(unreachable_pub)]
 
 mod support;
 
