@@ -21,8 +21,9 @@ use crate::proxy::accept;
 use crate::proxy::route::Route;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
-use crate::trace::links::{Method, ServerSpans};
+use crate::trace::links::Method;
 use crate::trace::sampler::Sampler;
+use crate::trace::server_spans::ServerSpans;
 
 /// Requests in flight that can be remembered as parents, and as many that have ended.
 const SERVER_SPANS: usize = 65_536;

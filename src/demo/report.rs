@@ -9,7 +9,8 @@ use std::{
 use opentelemetry::TraceId;
 use tokio::time::{Instant, sleep_until};
 
-use crate::store::{SpanStore, Trace, tree};
+use crate::export::tree;
+use crate::store::{SpanStore, Trace};
 
 /// A trace to which nothing was added for this long is shown.
 const QUIET: Duration = Duration::from_millis(300);

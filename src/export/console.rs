@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message;
 use tokio::time::Instant;
 
-use crate::store::tree::{self, Entry};
+use crate::export::tree::{self, Entry};
 
 /// How long a trace must have been quiet before it is printed.
 const QUIET: Duration = Duration::from_millis(600);

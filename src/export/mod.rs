@@ -13,6 +13,7 @@ pub mod queue;
 pub mod resource;
 pub mod retry;
 mod task;
+pub mod tree;
 
 mod base64;
 mod connect;

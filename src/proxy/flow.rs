@@ -12,7 +12,8 @@ use super::connection::{Connection, InFlight};
 use super::error::{Abort, Breakage, ProxyError};
 use super::exchange::Exchange;
 use super::expect::Gate;
-use super::headers::{self, Asked, Survey};
+use super::headers::Survey;
+use super::hop::{self, Asked};
 use super::read;
 use super::settings::Authority;
 use super::switch;
@@ -32,7 +33,7 @@ pub async fn handle(
     let started = (Instant::now(), SystemTime::now());
 
     let survey = Survey::of(request.headers());
-    if let Err(error) = headers::check(&request, survey) {
+    if let Err(error) = hop::check(&request, survey) {
         return Ok(refuse(&connection, &error));
     }
     let (mut head, body) = request.into_parts();
@@ -43,7 +44,7 @@ pub async fn handle(
     if connection.route.tunnels() && head.method == http::Method::CONNECT {
         return Ok(switch::connect(head, body, target, connection, started).await);
     }
-    let asked = headers::leave_hop(&mut head.headers, survey, head.version, &head.method);
+    let asked = hop::leave_hop(&mut head.headers, survey, head.version, &head.method);
     let limits = connection.worker.limits();
     let read = read::message(&head, body, asked.expect, limits).await;
     let upstream = connection.upstreams.get(&target, head.version, limits).await;
@@ -118,7 +119,7 @@ impl Forward {
             return Ok(self.fail(error));
         }
         let tunnel = self.asked.connect && response.status().is_success();
-        headers::leave_hop_of_response(response.headers_mut(), tunnel);
+        hop::leave_hop_of_response(response.headers_mut(), tunnel);
         if let Some(downstream) = downstream
             && switch::switches(&response, self.asked)
         {
@@ -189,7 +190,7 @@ impl Forward {
         if let Some(exchange) = &mut self.exchange {
             exchange.response_head(&head);
         }
-        let length = headers::only_length(&head);
+        let length = hop::only_length(&head);
         let body =
             ResponseBody::upstream(body, upstream, self.exchange, (guard, self.in_flight)).saying(length);
         Response::from_parts(head, body)

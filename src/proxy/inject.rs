@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request};
 
 use super::headers::{self, BAGGAGE, Survey};
+use super::hop;
 use super::settings::Propagation;
 use crate::mcp::message::Message;
 use crate::mcp::meta::{self, Carrier};
@@ -75,7 +76,7 @@ impl Injection {
         }
         match &self.baggage {
             Some(baggage) => headers::inject_baggage(headers, baggage),
-            None if self.drop_baggage => headers::remove(headers, &[BAGGAGE]),
+            None if self.drop_baggage => hop::remove(headers, &[BAGGAGE]),
             None => {}
         }
     }

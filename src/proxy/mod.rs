@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod expect;
 pub mod flow;
 pub mod headers;
+pub mod hop;
 pub mod inject;
 pub mod read;
 pub mod route;

@@ -8,7 +8,7 @@ use http::uri::{Authority as UriAuthority, PathAndQuery, Scheme, Uri};
 use http::{Method, Version, request};
 
 use super::error::ProxyError;
-use super::headers;
+use super::hop;
 use super::settings::{Authority, Inbound, Outbound};
 
 /// The direction of a listener, seen from the pod.
@@ -56,7 +56,7 @@ impl Route {
     /// there. What the client said to a forward proxy alone is taken out.
     pub fn target(&self, head: &mut request::Parts) -> Result<Arc<Authority>, ProxyError> {
         if self.is_fixed() || head.version == Version::HTTP_2 {
-            headers::check_agreement(head)?;
+            hop::check_agreement(head)?;
         }
         match self {
             Route::Inbound(app) => Ok(Arc::clone(app)),
@@ -65,7 +65,7 @@ impl Route {
                 Ok(Arc::clone(server))
             }
             Route::Forward => {
-                headers::leave_proxy(&mut head.headers);
+                hop::leave_proxy(&mut head.headers);
                 named(head).map(Arc::new)
             }
         }

@@ -9,8 +9,8 @@ use crate::export::queue::Recorder;
 use crate::metrics::Metrics;
 use crate::net::registry::Registry;
 use crate::trace::ids::Ids;
-use crate::trace::links::ServerSpans;
 use crate::trace::sampler::Sampler;
+use crate::trace::server_spans::ServerSpans;
 use crate::trace::span::{Span, SpanLimits};
 
 /// What a worker needs to serve connections.

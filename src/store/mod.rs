@@ -5,7 +5,6 @@
 
 pub mod receiver;
 pub mod spans;
-pub mod tree;
 pub(crate) mod web;
 
 pub use receiver::{Limits, Received, Receiver};

@@ -9,4 +9,5 @@ pub mod redact;
 pub mod sampler;
 pub mod sampler_config;
 pub mod semconv;
+pub mod server_spans;
 pub mod span;

@@ -6,6 +6,7 @@
 // Nothing is outside of a test binary.
 #![allow(unreachable_pub)]
 
+mod floors;
 mod support;
 
 // HTTP as it passes through.
