@@ -8,13 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+use tower::Service;
 
 use super::begin::Peer;
+use super::body::ResponseBody;
+use super::error::Abort;
 use super::flow;
 use super::route::Route;
 use super::upstream::Upstreams;
@@ -153,6 +158,21 @@ async fn until_drained<F: Future>(future: F, watched: &Watched) -> Option<F::Out
     .await
 }
 
+/// The flow as a tower service, which is where layers would go around it.
+fn service(
+    connection: &Arc<Connection>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<ResponseBody>,
+    Error = Abort,
+    Future = impl Future<Output = Result<Response<ResponseBody>, Abort>> + Send,
+> + Clone
++ Send
++ 'static {
+    let connection = Arc::clone(connection);
+    tower::service_fn(move |request| flow::handle(request, Arc::clone(&connection)))
+}
+
 async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     let limits = connection.worker.limits();
     let mut builder = http1::Builder::new();
@@ -164,8 +184,7 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     if let Some(most) = limits.max_headers_if_changed() {
         builder.max_headers(most);
     }
-    let shared = Arc::clone(&connection);
-    let service = service_fn(move |request| flow::handle(request, Arc::clone(&shared)));
+    let service = TowerToHyperService::new(service(&connection));
     let server = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut server = pin!(server);
     let mut watch = Watch { connection: &connection, closing: false, head_begun: false };
@@ -197,8 +216,7 @@ async fn serve_http2(stream: Stream, connection: Arc<Connection>) {
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
         .auto_date_header(false);
-    let shared = Arc::clone(&connection);
-    let service = service_fn(move |request| flow::handle(request, Arc::clone(&shared)));
+    let service = TowerToHyperService::new(service(&connection));
     let mut server = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = false;
     let result = poll_fn(|cx| {
