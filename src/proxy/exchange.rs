@@ -12,7 +12,8 @@ use http::{StatusCode, response};
 use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::error::{Breakage, ProxyError};
-use super::read;
+use super::headers::Survey;
+use super::read::{self, Media};
 use super::subject::MCP_SESSION_ID;
 use super::worker::Worker;
 use crate::mcp::message::{self, Kind, Message, OwnedId};
@@ -111,7 +112,7 @@ impl Exchange {
     }
 
     /// Takes in the head of the response and decides how to look at its body.
-    pub fn response_head(&mut self, head: &response::Parts) {
+    pub fn response_head(&mut self, head: &response::Parts, survey: Survey) {
         self.status = Some(head.status);
         let Some(span) = &mut self.span else { return };
         match &self.awaited {
@@ -126,9 +127,10 @@ impl Exchange {
                 {
                     span.set_str(key::MCP_SESSION_ID, session);
                 }
-                self.observer = observer(head, self.worker.limits().max_event_bytes);
-                if read::is_encoded(&head.headers) {
+                if survey.has(Survey::CONTENT_ENCODING) && read::is_encoded(&head.headers) {
                     span.set_static(key::MESHTRACE_RESPONSE, "encoded");
+                } else {
+                    self.observer = observer(head, self.worker.limits().max_event_bytes);
                 }
             }
         }
@@ -334,14 +336,10 @@ impl Drop for Exchange {
 }
 
 fn observer(head: &response::Parts, max_event_bytes: usize) -> Observer {
-    if read::is_encoded(&head.headers) {
-        Observer::Nothing
-    } else if read::is_event_stream(&head.headers) {
-        Observer::Events { sse: Box::new(Sse::new(max_event_bytes)), progress: 0 }
-    } else if read::is_json(&head.headers) {
-        Observer::Json { first: Bytes::new(), others: Vec::new(), length: 0 }
-    } else {
-        Observer::Nothing
+    match read::media(&head.headers) {
+        Media::Json => Observer::Json { first: Bytes::new(), others: Vec::new(), length: 0 },
+        Media::Events => Observer::Events { sse: Box::new(Sse::new(max_event_bytes)), progress: 0 },
+        Media::Other => Observer::Nothing,
     }
 }
 

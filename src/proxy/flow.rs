@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::{Request, Response, StatusCode, Version, request};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use super::begin::{self, Begun, Met};
@@ -119,7 +120,8 @@ impl Forward {
             return Ok(self.fail(error));
         }
         let tunnel = self.asked.connect && response.status().is_success();
-        hop::leave_hop_of_response(response.headers_mut(), tunnel);
+        let survey = Survey::of(response.headers());
+        hop::leave_hop_of_response(response.headers_mut(), survey, tunnel);
         if let Some(downstream) = downstream
             && switch::switches(&response, self.asked)
         {
@@ -129,7 +131,7 @@ impl Forward {
             let upgraded = hyper::upgrade::on(&mut response);
             switch::join(downstream, upgraded, Arc::clone(&upstream), Arc::clone(&self.connection));
         }
-        Ok(self.observe(response, upstream, guard))
+        Ok(self.observe(response, survey, upstream, guard))
     }
 
     /// Sends the request; once more on a new connection where the old one
@@ -183,14 +185,15 @@ impl Forward {
     fn observe(
         mut self,
         response: Response<Incoming>,
+        survey: Survey,
         upstream: Arc<Upstream>,
         guard: Guard,
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
-            exchange.response_head(&head);
+            exchange.response_head(&head, survey);
         }
-        let length = hop::only_length(&head);
+        let length = if body.is_end_stream() { hop::only_length(&head) } else { None };
         let body =
             ResponseBody::upstream(body, upstream, self.exchange, (guard, self.in_flight)).saying(length);
         Response::from_parts(head, body)

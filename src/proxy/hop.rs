@@ -120,13 +120,13 @@ pub fn leave_hop(headers: &mut HeaderMap, survey: Survey, version: Version, meth
 
 /// The same for a response. One with two framings leaves with the one that
 /// counts (RFC 9112, 6.3), and a tunnel has none at all (RFC 9110, 9.3.6).
-pub fn leave_hop_of_response(headers: &mut HeaderMap, tunnel: bool) {
+pub fn leave_hop_of_response(headers: &mut HeaderMap, survey: Survey, tunnel: bool) {
     if tunnel {
         remove(headers, &[header::CONTENT_LENGTH, header::TRANSFER_ENCODING]);
-    } else if headers.contains_key(header::TRANSFER_ENCODING) {
+    } else if survey.has(Survey::TRANSFER_ENCODING) {
         remove(headers, &[header::CONTENT_LENGTH]);
     }
-    if headers.contains_key(header::CONNECTION) {
+    if survey.has(Survey::HOP) {
         leave_connection(headers);
     }
 }

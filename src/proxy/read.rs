@@ -55,7 +55,7 @@ pub enum Read {
 /// Reads the body if it is one that may be waited for.
 pub async fn message(head: &request::Parts, body: Incoming, expects: bool, limits: &Limits) -> Read {
     let unread = |body, why| Read::Unread(RequestBody::stream(body), why);
-    if head.method != Method::POST || !is_json(&head.headers) || body.is_end_stream() {
+    if head.method != Method::POST || media(&head.headers) != Media::Json || body.is_end_stream() {
         return unread(body, Unread::NotJson);
     }
     if is_encoded(&head.headers) {
@@ -71,19 +71,29 @@ pub async fn message(head: &request::Parts, body: Incoming, expects: bool, limit
     Reader { body, frames: VecDeque::new(), length: 0 }.run(length.is_some(), limits).await
 }
 
-/// Whether the content type is JSON, whatever its parameters.
-pub fn is_json(headers: &HeaderMap) -> bool {
-    media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case(b"application/json"))
+/// The kinds of content that are looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// `application/json`.
+    Json,
+    /// `text/event-stream`.
+    Events,
+    /// Anything else, or nothing said.
+    Other,
 }
 
-/// Whether the content type is a stream of server-sent events.
-pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    media_type(headers).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"))
-}
-
-fn media_type(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(header::CONTENT_TYPE)?.as_bytes();
-    value.split(|b| *b == b';').next().map(crate::w3c::trim_ows)
+/// The kind of content that a head announces, whatever its parameters.
+pub fn media(headers: &HeaderMap) -> Media {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Media::Other };
+    let said = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
+    let said = crate::w3c::trim_ows(said);
+    if said.eq_ignore_ascii_case(b"application/json") {
+        Media::Json
+    } else if said.eq_ignore_ascii_case(b"text/event-stream") {
+        Media::Events
+    } else {
+        Media::Other
+    }
 }
 
 /// Whether a coding other than `identity` is on the body.
