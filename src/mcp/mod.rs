@@ -15,6 +15,7 @@ mod id;
 mod keys;
 mod read;
 mod scan;
+mod skim;
 mod skip;
 mod text;
 

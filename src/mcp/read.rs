@@ -5,24 +5,24 @@
 use super::keys::{ErrorKey, Keys, MetaKey, NamedKey, ParamsKey, ResultKey, TaskKey, TopKey};
 use super::message::{Doubt, ErrorView, Id, Kind, Message, Meta};
 use super::meta::{Place, Points, Slot};
-use super::scan::{Member, Scanner};
+use super::scan::{Body, Member, Scanner};
 use super::text::Text;
 
 type Outcome = Result<(), Doubt>;
 
 /// Reads the outermost object and decides what kind of message it is.
-pub(super) fn top<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+pub(super) fn top<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) -> Outcome {
     let extent = scanner.members(|scanner, member| match member.key {
         TopKey::Jsonrpc => version(scanner, &mut message.jsonrpc),
         TopKey::Id => id(scanner, message),
         TopKey::Method => required_text(scanner, &mut message.method),
-        TopKey::Params => params(scanner, message),
+        TopKey::Params if B::CALLS => params(scanner, message),
         TopKey::Result => {
             message.has_result = true;
             result(scanner, message)
         }
         TopKey::Error => error(scanner, &mut message.error),
-        TopKey::Other => scanner.skip(),
+        TopKey::Params | TopKey::Other => scanner.skip(),
     })?;
     message.points.top_close = extent.close;
     let answer = message.has_result || message.error.is_some();
@@ -36,7 +36,7 @@ pub(super) fn top<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> O
 }
 
 #[inline(never)]
-fn params<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+fn params<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) -> Outcome {
     message.points.params = object(scanner, |scanner, member| {
         let into = match member.key {
             ParamsKey::Name => &mut message.name,
@@ -67,7 +67,7 @@ fn params<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
 }
 
 #[inline(never)]
-fn meta<'a>(scanner: &mut Scanner<'a>, meta: &mut Meta<'a>, points: &mut Points) -> Outcome {
+fn meta<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, meta: &mut Meta<'a>, points: &mut Points) -> Outcome {
     let mut index = 0;
     points.meta = object(scanner, |scanner, member| {
         // The comma that has just been passed also stands after the member before.
@@ -114,7 +114,7 @@ fn pass_comma(slots: &mut [Option<Slot>; 3], index: usize, comma: Option<usize>)
 }
 
 #[inline(never)]
-fn result<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+fn result<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) -> Outcome {
     let mut nested_task = None;
     object(scanner, |scanner, member| {
         let into = match member.key {
@@ -138,7 +138,7 @@ fn result<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
 
 /// Leaves `view` alone for `null`, which some write next to a result.
 #[inline(never)]
-fn error<'a>(scanner: &mut Scanner<'a>, view: &mut Option<ErrorView<'a>>) -> Outcome {
+fn error<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, view: &mut Option<ErrorView<'a>>) -> Outcome {
     if scanner.peek() == b'n' {
         return scanner.skip();
     }
@@ -160,9 +160,9 @@ fn error<'a>(scanner: &mut Scanner<'a>, view: &mut Option<ErrorView<'a>>) -> Out
 
 /// Reads an object member by member, or passes a value of another type.
 #[inline(always)]
-fn object<'a, K: Keys>(
-    scanner: &mut Scanner<'a>,
-    visit: impl FnMut(&mut Scanner<'a>, Member<K>) -> Outcome,
+fn object<'a, B: Body<'a>, K: Keys>(
+    scanner: &mut Scanner<'a, B>,
+    visit: impl FnMut(&mut Scanner<'a, B>, Member<K>) -> Outcome,
 ) -> Result<Place, Doubt> {
     if scanner.peek() != b'{' {
         scanner.skip()?;
@@ -172,8 +172,8 @@ fn object<'a, K: Keys>(
 }
 
 /// Reads the string that is the member `key` of the object that begins here.
-fn text_inside<'a, K: Keys + PartialEq>(
-    scanner: &mut Scanner<'a>,
+fn text_inside<'a, B: Body<'a>, K: Keys + PartialEq>(
+    scanner: &mut Scanner<'a, B>,
     key: K,
     into: &mut Option<Text<'a>>,
 ) -> Outcome {
@@ -187,19 +187,23 @@ fn text_inside<'a, K: Keys + PartialEq>(
 }
 
 /// Reads a string; anything else is passed.
-fn text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome {
+fn text<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
+    if scanner.peek() != b'"' {
+        *into = None;
+        return scanner.skip();
+    }
     *into = scanner.string()?;
-    if into.is_none() { scanner.skip() } else { Ok(()) }
+    Ok(())
 }
 
-fn required_text<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome {
+fn required_text<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
     text(scanner, into)?;
     if into.is_some() { Ok(()) } else { Err(Doubt::BadShape) }
 }
 
 /// Reads the version of JSON-RPC, of which there is hardly another.
 #[inline(always)]
-fn version<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcome {
+fn version<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
     if scanner.pass(br#""2.0""#) {
         *into = Some(Text::new("2.0", false));
         return Ok(());
@@ -208,17 +212,18 @@ fn version<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Text<'a>>) -> Outcom
 }
 
 /// Reads an identifier; only `null` may stand for none.
-fn id<'a>(scanner: &mut Scanner<'a>, message: &mut Message<'a>) -> Outcome {
+fn id<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) -> Outcome {
     message.id_is_null = scanner.peek() == b'n';
     token(scanner, &mut message.id)?;
     if message.id.is_some() || message.id_is_null { Ok(()) } else { Err(Doubt::BadShape) }
 }
 
 /// Reads a string or a number; anything else is passed.
-fn token<'a>(scanner: &mut Scanner<'a>, into: &mut Option<Id<'a>>) -> Outcome {
-    *into = match scanner.string()? {
-        Some(text) => Some(Id::String(text)),
-        None => scanner.number()?.map(Id::Number),
-    };
+fn token<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Id<'a>>) -> Outcome {
+    if scanner.peek() == b'"' {
+        *into = scanner.string()?.map(Id::String);
+        return Ok(());
+    }
+    *into = scanner.number()?.map(Id::Number);
     if into.is_none() { scanner.skip() } else { Ok(()) }
 }

@@ -1,16 +1,71 @@
 //! The scanner under the message view: goes through a text once, and into the objects that matter.
 
+use std::ops::Range;
+
 use super::keys::Keys;
 use super::message::Doubt;
+use super::skim::{self, string_end};
 use super::skip::{
     MAX_DEPTH, byte_at, colon_end, container_end, end_from, number_end, pass_space, scalar_end, special,
-    string_end,
 };
 use super::text::Text;
 
-/// A position in a text, moving forward only.
-pub(super) struct Scanner<'a> {
-    text: &'a str,
+/// What is scanned, and how much of it is checked: all of a text, and of bytes only what is looked
+/// into.
+pub(super) trait Body<'a>: Copy {
+    /// Whether calls are read as well, or answers only.
+    const CALLS: bool;
+
+    fn bytes(self) -> &'a [u8];
+
+    /// The text in `range`; `None` if it is not UTF-8.
+    fn text(self, range: Range<usize>) -> Option<&'a str>;
+
+    /// Offset after the array or object that begins at `at`, inside `depth` others.
+    fn container_end(self, at: usize, depth: u32) -> Result<usize, Doubt>;
+}
+
+impl<'a> Body<'a> for &'a str {
+    const CALLS: bool = true;
+
+    #[inline(always)]
+    fn bytes(self) -> &'a [u8] {
+        self.as_bytes()
+    }
+
+    #[inline(always)]
+    fn text(self, range: Range<usize>) -> Option<&'a str> {
+        self.get(range)
+    }
+
+    #[inline(always)]
+    fn container_end(self, at: usize, depth: u32) -> Result<usize, Doubt> {
+        container_end(self.as_bytes(), at, depth)
+    }
+}
+
+impl<'a> Body<'a> for &'a [u8] {
+    const CALLS: bool = false;
+
+    #[inline(always)]
+    fn bytes(self) -> &'a [u8] {
+        self
+    }
+
+    #[inline(always)]
+    fn text(self, range: Range<usize>) -> Option<&'a str> {
+        str::from_utf8(self.get(range)?).ok()
+    }
+
+    #[inline(always)]
+    fn container_end(self, at: usize, _depth: u32) -> Result<usize, Doubt> {
+        skim::container_end(self, at)
+    }
+}
+
+/// A position in a body, moving forward only.
+pub(super) struct Scanner<'a, B> {
+    body: B,
     bytes: &'a [u8],
     at: usize,
     depth: u32,
@@ -36,9 +91,9 @@ pub(super) struct Extent {
     pub(super) members: usize,
 }
 
-impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, bytes: text.as_bytes(), at: 0, depth: 0 }
+impl<'a, B: Body<'a>> Scanner<'a, B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, bytes: body.bytes(), at: 0, depth: 0 }
     }
 
     /// Offset of the next byte to read.
@@ -127,26 +182,21 @@ impl<'a> Scanner<'a> {
     pub(super) fn skip(&mut self) -> Result<(), Doubt> {
         self.at = match self.peek() {
             b'"' => string_end(self.bytes, self.at + 1)?,
-            b'{' | b'[' => container_end(self.bytes, self.at, self.depth)?,
+            b'{' | b'[' => self.body.container_end(self.at, self.depth)?,
             byte => scalar_end(self.bytes, self.at, byte)?,
         };
         Ok(())
     }
 
-    /// Reads the string that begins here; `None` if something else does.
+    /// Reads the string that begins here; `None` if it is not UTF-8.
     #[inline(always)]
     pub(super) fn string(&mut self) -> Result<Option<Text<'a>>, Doubt> {
-        if self.peek() != b'"' {
-            return Ok(None);
-        }
         let start = self.at + 1;
         let plain_end = special(self.bytes, start);
         let end = end_from(self.bytes, plain_end)?;
         self.at = end;
-        match self.text.get(start..end - 1) {
-            Some(raw) => Ok(Some(Text::new(raw, end - 1 != plain_end))),
-            None => Err(Doubt::NotJson),
-        }
+        let raw = self.body.text(start..end - 1);
+        Ok(raw.map(|raw| Text::new(raw, end - 1 != plain_end)))
     }
 
     /// Reads the number that begins here; `None` if something else does, or what only Python takes
@@ -159,7 +209,7 @@ impl<'a> Scanner<'a> {
             return Ok(None);
         }
         self.at = number_end(self.bytes, start)?;
-        self.text.get(start..self.at).map(Some).ok_or(Doubt::NotJson)
+        self.body.text(start..self.at).map(Some).ok_or(Doubt::NotJson)
     }
 
     /// Reads the key that should begin here with `first`, and passes the colon and the space after
@@ -189,7 +239,7 @@ impl<'a> Scanner<'a> {
         if plain_end == end - 1 {
             return Ok(K::named(self.bytes.get(start..plain_end).unwrap_or_default()));
         }
-        let name = self.text.get(start..end - 1).unwrap_or_default();
+        let name = self.body.text(start..end - 1).unwrap_or_default();
         Ok(K::spelled(Text::new(name, true)))
     }
 }

@@ -1,13 +1,15 @@
 //! Finds where JSON values end (RFC 8259): functions from an offset to an offset, without recursion
 //! and without allocating.
 //!
-//! Structure and escapes are checked strictly, because a receiver must not see other brackets than
-//! we do. Two things that cannot move a bracket are let through: raw control characters inside a
-//! string, and the number spellings `NaN`, `Infinity` and `-Infinity` that Python writes and reads.
+//! Structure is checked strictly, because a receiver must not see other brackets than we do. Three
+//! things that cannot move a bracket are let through: raw control characters and unknown escapes
+//! inside a string, and the number spellings `NaN`, `Infinity` and `-Infinity` that Python writes
+//! and reads. Escapes are checked in the strings that are handed out.
 
 use memchr::memchr2;
 
 use super::message::Doubt;
+use super::skim::string_end;
 
 /// How deep arrays and objects may nest, the outermost object included. One bit is kept for each
 /// level.
@@ -30,10 +32,7 @@ pub(super) fn container_end(bytes: &[u8], mut at: usize, depth: u32) -> Result<u
                 objects = objects << 1 | u128::from(object);
                 at += 1;
                 let next = pass_space(bytes, &mut at);
-                if next != closing(object) {
-                    if object {
-                        at = key_end(bytes, at, next)?;
-                    }
+                if next != closing(object) && !(object && texts_end(bytes, &mut at, next)?) {
                     continue;
                 }
             }
@@ -47,7 +46,9 @@ pub(super) fn container_end(bytes: &[u8], mut at: usize, depth: u32) -> Result<u
                 at += 1;
                 if object {
                     let next = pass_space(bytes, &mut at);
-                    at = key_end(bytes, at, next)?;
+                    if texts_end(bytes, &mut at, next)? {
+                        continue;
+                    }
                 }
                 break;
             }
@@ -69,24 +70,30 @@ fn closing(object: bool) -> u8 {
     if object { b'}' } else { b']' }
 }
 
-/// Offset after the key that begins at `at` with `first`, and after its colon.
+/// Passes the members from `at` on, where `first` stands, that are strings and follow one another
+/// without white space. Says whether a value has been passed last; otherwise a key and its colon.
 #[inline(always)]
-fn key_end(bytes: &[u8], at: usize, first: u8) -> Result<usize, Doubt> {
+fn texts_end(bytes: &[u8], at: &mut usize, first: u8) -> Result<bool, Doubt> {
     if first != b'"' {
         return Err(Doubt::NotJson);
     }
-    colon_end(bytes, string_end(bytes, at + 1)?)
+    loop {
+        *at = string_end(bytes, *at + 1)?;
+        if !bytes.get(*at..).is_some_and(|rest| rest.starts_with(b":\"")) {
+            *at = colon_end(bytes, *at)?;
+            return Ok(false);
+        }
+        *at = string_end(bytes, *at + 2)?;
+        if !bytes.get(*at..).is_some_and(|rest| rest.starts_with(b",\"")) {
+            return Ok(true);
+        }
+        *at += 1;
+    }
 }
 
 #[inline(always)]
 pub(super) fn colon_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
     if pass_space(bytes, &mut at) == b':' { Ok(at + 1) } else { Err(Doubt::NotJson) }
-}
-
-/// Offset after the string whose inside begins at `at`.
-#[inline(always)]
-pub(super) fn string_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
-    end_from(bytes, special(bytes, at))
 }
 
 /// Offset after the string whose first quote or backslash is at `at`.

@@ -209,7 +209,7 @@ impl Exchange {
             body = &joined;
         }
         let (Some(span), Awaited::Answer(answer)) = (&mut self.span, &self.awaited) else { return };
-        match message::parse(body) {
+        match message::parse_answer(body) {
             // The exchange itself ties answer and request together; an error
             // that could not read the request carries no id.
             Ok(message) if message.kind() == Kind::Response => {
@@ -350,7 +350,7 @@ enum Seen<'a> {
 }
 
 fn read_event<'a>(data: &'a [u8], answer: &Answer) -> Seen<'a> {
-    let Ok(message) = message::parse(data) else { return Seen::Other };
+    let Ok(message) = message::parse_answer(data) else { return Seen::Other };
     match message.kind() {
         Kind::Response => {
             let ours = match (&answer.id, &message.id) {

@@ -1,5 +1,6 @@
 //! Seeded mutations and generated documents, each held against an independent parser.
 
+use super::super::message::{parse, parse_answer};
 use super::super::samples::{ANSWERS, CALLS, STREAMS};
 use super::super::{fuzz_message, fuzz_splice, fuzz_sse};
 
@@ -117,7 +118,8 @@ fn every_prefix_of_a_message_is_refused() {
     for sample in seeds() {
         let sample = sample.trim_end();
         for end in 0..sample.len() {
-            assert!(super::super::message::parse(&sample.as_bytes()[..end]).is_err());
+            assert!(parse(&sample.as_bytes()[..end]).is_err());
+            assert!(parse_answer(&sample.as_bytes()[..end]).is_err());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is read of a message, and what is refused.
 
-use super::super::message::{Doubt, Id, Kind, Message, OwnedId, Text, parse};
+use super::super::message::{Doubt, Id, Kind, Message, OwnedId, Text, parse, parse_answer};
 use super::super::samples::{ANSWERS, CALLS};
 
 fn read(body: &str) -> Message<'_> {
@@ -134,8 +134,8 @@ fn doubts_say_why() {
                 r#"{"id":1,"result":[,1]}"#,
                 r#"{"id":1,"result":[1}"#,
                 r#"{"id":1,"result":{"a"]}"#,
-                r#"{"id":1,"result":"\x"}"#,
-                r#"{"id":1,"result":"\u12g4"}"#,
+                r#"{"id":1,"method":"\x"}"#,
+                r#"{"id":1,"method":"\u12g4"}"#,
                 r#"{"id":1,"result":01}"#,
                 r#"{"id":1,"result":-}"#,
                 r#"{"id":1,"result":1.}"#,
@@ -222,7 +222,9 @@ fn depth_is_bounded_at_128_levels() {
 
 #[test]
 fn what_cannot_move_a_bracket_is_let_through() {
-    for value in ["\"a\tb\nc\"", "NaN", "[Infinity,-Infinity]", "\"\\ud800\"", "1e999"] {
+    for value in
+        ["\"a\tb\nc\"", "NaN", "[Infinity,-Infinity]", "\"\\ud800\"", "\"\\x\"", "\"\\u12g4\"", "1e999"]
+    {
         read(&format!(r#"{{"id":1,"result":{value}}}"#));
     }
 }
@@ -238,6 +240,56 @@ fn long_strings_end_where_they_should() {
             assert_eq!(shown(message.name).as_deref(), Some("after"));
         }
     }
+}
+
+/// Text of every length, full of what looks like structure, in front of what has to be found.
+#[test]
+fn text_in_an_answer_is_never_taken_for_structure() {
+    for length in 0..140 {
+        for tail in
+            ["", "\\\"", "\\\\", "\\\\\\\"", "\\n}", "\\\"],\\\"isError\\\":true}}", "[{", "é\\\\\\\\"]
+        {
+            for repeat in [1, 2, 40] {
+                let text = "a".repeat(length) + &tail.repeat(repeat);
+                for content in [
+                    format!(r#""{text}""#),
+                    format!(r#"{{"k":"{text}"}}"#),
+                    format!(r#"[[],"{text}",["{text}",{{}}],-12.5e3]"#),
+                    format!(r#"{{"{text}":[{{"k" : "{text}"}}]}}"#),
+                ] {
+                    let body = format!(r#"{{"result":{{"content":{content},"status":"{text}x"}},"id":7}}"#);
+                    let answer = parse_answer(body.as_bytes()).unwrap();
+                    assert!(!answer.is_error && matches!(answer.id, Some(Id::Number("7"))), "{body}");
+                    assert_eq!(answer.result_status.map(|status| status.raw()), Some(&*(text.clone() + "x")));
+                    super::super::fuzz_message(body.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_texts_of_an_answer_that_are_handed_out_have_to_be_utf_8() {
+    let body = b"{\"id\":1,\"\xff\":1,\"result\":{\"content\":[\"\xff\"],\"\\u0061\xff\":1,\"status\":\"\xff\",\"isError\":true}}";
+    let answer = parse_answer(body).unwrap();
+    assert!(answer.is_error && answer.result_status.is_none() && answer.id.is_some());
+    for body in [b"{\"id\":\"\xff\",\"result\":1}".as_slice(), b"{\"id\":1,\"method\":\"\xff\"}"] {
+        assert_eq!(parse_answer(body).map(|_| ()), Err(Doubt::BadShape));
+    }
+}
+
+#[test]
+fn an_answer_may_nest_without_limit() {
+    let body = format!(r#"{{"id":1,"result":{}{}}}"#, "[{\"a\":".repeat(50_000), "}]".repeat(50_000));
+    assert!(parse_answer(body.as_bytes()).unwrap().has_result);
+    assert_eq!(parse_answer(&body.as_bytes()[..body.len() - 2]).map(|_| ()), Err(Doubt::NotJson));
+}
+
+#[test]
+fn a_call_read_as_an_answer_cannot_be_spliced() {
+    let body = br#"{"id":1,"method":"tools/call","params":{"name":"n"}}"#;
+    let call = parse_answer(body).unwrap();
+    assert!(call.kind() == Kind::Request && call.name.is_none() && !call.spliceable());
 }
 
 #[test]
