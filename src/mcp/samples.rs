@@ -14,7 +14,7 @@ pub(super) const CALLS: &[&str] = &[
     r#"{"jsonrpc":"2.0","id":10,"method":"tasks/get","params":{"taskId":"t-786512e2"}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7},"notifications":{}}}"#,
     // Up to MCP 2025-11-25.
-    r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"sampling":{}},"clientInfo":{"name":"claude-ai","title":"A client","version":"0.1.0"}}}"#,
+    r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"sampling":{}},"clientInfo":{"name":"desktop-client","title":"A client","version":"0.1.0"}}}"#,
     r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#,
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#,
