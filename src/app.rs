@@ -220,7 +220,12 @@ fn thread(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let thread = std::thread::Builder::new().name(name);
-    thread.spawn(move || runtime.block_on(run)).map_err(StartError::Thread)
+    let run = move || {
+        runtime.block_on(run);
+        // Drops the tasks like any drop, but waits for no name resolution.
+        runtime.shutdown_background();
+    };
+    thread.spawn(run).map_err(StartError::Thread)
 }
 
 /// One worker: accepts on its sockets, and looks after its connections.

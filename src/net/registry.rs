@@ -123,11 +123,13 @@ impl Registry {
 impl Watched {
     /// Sets the deadline; the connection is woken when it has passed.
     pub fn set_deadline(&self, deadline: u32) {
+        self.expired.store(false, Ordering::Relaxed);
         self.deadline.store(deadline, Ordering::Relaxed);
     }
 
-    /// Takes the deadline back.
+    /// Takes the deadline back, even one that has passed and was not asked for.
     pub fn clear_deadline(&self) {
+        self.expired.store(false, Ordering::Relaxed);
         self.deadline.store(NEVER, Ordering::Relaxed);
     }
 

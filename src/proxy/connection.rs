@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Connection {
     /// Its entry in the registry.
     pub watched: Arc<Watched>,
     in_flight: AtomicUsize,
+    /// A head has begun on this HTTP/1 connection and its deadline is set.
+    head_begun: AtomicBool,
     protocol: Protocol,
 }
 
@@ -53,7 +55,20 @@ impl Connection {
     /// Begins an exchange.
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if self.head_begun.load(Ordering::Relaxed) {
+            // Its deadline would otherwise be taken for the one of a later exchange.
+            self.head_begun.store(false, Ordering::Relaxed);
+            self.watched.clear_deadline();
+        }
         InFlight(Arc::clone(self))
+    }
+
+    /// Says that something broke off on it, which must not look like its end.
+    pub fn torn(&self) {
+        // HTTP/2 resets the one stream, and the others go on.
+        if self.protocol == Protocol::Http1 {
+            self.watched.signals.reset_on_close();
+        }
     }
 
     /// A moment after which the response is overdue.
@@ -72,10 +87,7 @@ impl Connection {
 impl InFlight {
     /// Says that the response broke off, which must not look like its end.
     pub fn torn(&self) {
-        // HTTP/2 resets the one stream.
-        if self.0.protocol == Protocol::Http1 {
-            self.0.watched.signals.reset_on_close();
-        }
+        self.0.torn();
     }
 }
 
@@ -135,6 +147,7 @@ pub async fn serve(
         upstreams: Upstreams::new(&watched, finds_loops),
         watched,
         in_flight: AtomicUsize::new(0),
+        head_begun: AtomicBool::new(false),
         protocol,
     });
     match protocol {
@@ -187,7 +200,7 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     let service = TowerToHyperService::new(service(&connection));
     let server = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut server = pin!(server);
-    let mut watch = Watch { connection: &connection, closing: false, head_begun: false };
+    let mut watch = Watch { connection: &connection, closing: false };
     let result = poll_fn(|cx| {
         // Two turns at most: the second lets a close that was just asked for happen.
         for _ in 0..2 {
@@ -243,7 +256,6 @@ async fn serve_http2(stream: Stream, connection: Arc<Connection>) {
 struct Watch<'a> {
     connection: &'a Connection,
     closing: bool,
-    head_begun: bool,
 }
 
 enum Verdict {
@@ -259,26 +271,30 @@ impl Watch<'_> {
         let connection = self.connection;
         let watched = &connection.watched;
         if connection.in_flight.load(Ordering::Relaxed) > 0 {
-            self.head_begun = false;
+            if connection.upstreams.drive_waiting(cx) {
+                // What that brought may be for a body which nobody was told of.
+                cx.waker().wake_by_ref();
+            }
         } else {
+            // An answer may end before its request, whose rest is no head.
+            let head = watched.signals.take_received() && !connection.upstreams.any_sending();
             let upstream_closed = connection.upstreams.drive_idle(cx);
             if upstream_closed && connection.route.is_fixed() && !self.closing {
                 self.closing = true;
                 return Verdict::Finish;
             }
-            if watched.signals.take_received() && !self.head_begun {
-                self.head_begun = true;
+            if head && !connection.head_begun.swap(true, Ordering::Relaxed) {
                 let limit = connection.worker.limits().head_timeout;
                 watched.set_deadline(connection.worker.registry.deadline(limit));
             }
-            if self.head_begun && watched.take_expired() {
+            if connection.head_begun.load(Ordering::Relaxed) && watched.take_expired() {
                 connection.worker.metrics.proxy.failed("head_timeout");
                 return Verdict::Leave;
             }
         }
         if watched.is_draining() && !self.closing {
             self.closing = true;
-            if self.head_begun {
+            if connection.head_begun.load(Ordering::Relaxed) {
                 // hyper waits for the rest of a head that has begun.
                 watched.set_deadline(connection.worker.registry.deadline(Duration::ZERO));
             }

@@ -65,8 +65,8 @@ enum Observer {
     /// A JSON body, kept until it is whole; usually it is one frame.
     Json {
         first: Bytes,
-        others: Vec<Bytes>,
-        length: usize,
+        /// The first piece and all others, from the second on.
+        joined: BytesMut,
     },
     /// A stream of server-sent events.
     Events {
@@ -140,15 +140,18 @@ impl Exchange {
     pub fn observe(&mut self, data: &Bytes) -> Progress {
         match &mut self.observer {
             Observer::Nothing => Progress::Open,
-            Observer::Json { first, others, length } => {
-                *length += data.len();
-                if *length > self.worker.limits().max_body_bytes {
+            Observer::Json { first, joined } => {
+                let length = first.len().max(joined.len()) + data.len();
+                if length > self.worker.limits().max_body_bytes {
                     self.observer = Observer::Nothing;
                     self.note("too_large");
                 } else if first.is_empty() {
                     *first = data.clone();
                 } else {
-                    others.push(data.clone());
+                    if joined.is_empty() {
+                        joined.extend_from_slice(first);
+                    }
+                    joined.extend_from_slice(data);
                 }
                 Progress::Open
             }
@@ -192,22 +195,15 @@ impl Exchange {
     /// The response came to its end.
     pub fn body_ended(&mut self) {
         match std::mem::replace(&mut self.observer, Observer::Nothing) {
-            Observer::Json { first, others, length } => self.json_ended(&first, &others, length),
+            Observer::Json { first, joined } if joined.is_empty() => self.json_ended(&first),
+            Observer::Json { joined, .. } => self.json_ended(&joined),
             Observer::Events { sse, .. } => self.events_ended(&sse),
             Observer::Nothing => self.http_ended(),
         }
         self.end();
     }
 
-    fn json_ended(&mut self, first: &Bytes, others: &[Bytes], length: usize) {
-        let mut joined = BytesMut::new();
-        let mut body: &[u8] = first;
-        if !others.is_empty() {
-            joined.reserve(length);
-            joined.extend_from_slice(first);
-            others.iter().for_each(|frame| joined.extend_from_slice(frame));
-            body = &joined;
-        }
+    fn json_ended(&mut self, body: &[u8]) {
         let (Some(span), Awaited::Answer(answer)) = (&mut self.span, &self.awaited) else { return };
         match message::parse_answer(body) {
             // The exchange itself ties answer and request together; an error
@@ -337,7 +333,7 @@ impl Drop for Exchange {
 
 fn observer(head: &response::Parts, max_event_bytes: usize) -> Observer {
     match read::media(&head.headers) {
-        Media::Json => Observer::Json { first: Bytes::new(), others: Vec::new(), length: 0 },
+        Media::Json => Observer::Json { first: Bytes::new(), joined: BytesMut::new() },
         Media::Events => Observer::Events { sse: Box::new(Sse::new(max_event_bytes)), progress: 0 },
         Media::Other => Observer::Nothing,
     }

@@ -68,7 +68,8 @@ pub async fn message(head: &request::Parts, body: Incoming, expects: bool, limit
     if length.is_some_and(|length| length > limits.max_body_bytes as u64) {
         return unread(body, Unread::TooLarge);
     }
-    Reader { body, frames: VecDeque::new(), length: 0 }.run(length.is_some(), limits).await
+    let (first, joined) = (Bytes::new(), BytesMut::new());
+    Reader { body, first, joined, last: None, length: 0 }.run(length.is_some(), limits).await
 }
 
 /// The kinds of content that are looked into.
@@ -106,7 +107,12 @@ pub fn is_encoded(headers: &HeaderMap) -> bool {
 
 struct Reader {
     body: Incoming,
-    frames: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+    first: Bytes,
+    /// The first piece and all others, from the second on. Kept apart, tiny
+    /// chunks would take many times the memory that the limit allows.
+    joined: BytesMut,
+    /// Trailers or a failure, which came last.
+    last: Option<Result<Frame<Bytes>, hyper::Error>>,
     length: usize,
 }
 
@@ -141,21 +147,23 @@ impl Reader {
         match step {
             // Sent as a whole it would lose its chunked framing.
             Step::End if self.length == 0 && !known => self.give_back(Unread::NotJson),
-            Step::End | Step::Data => self.whole(),
+            Step::End | Step::Data => Read::Whole(self.data()),
             Step::TooLarge => self.give_back(Unread::TooLarge),
             Step::Streams => self.give_back(Unread::Streamed),
         }
     }
 
-    /// Waits for the rest, up to one deadline where the length is known, else
-    /// for as long as no pause is longer than the gap.
+    /// Waits for the rest, up to one deadline; where the length is not known
+    /// also only for as long as no pause is longer than the gap.
     async fn wait(&mut self, known: bool, limits: &Limits) -> Step {
         let wait = if known { limits.body_wait } else { limits.body_gap };
         let mut deadline = Instant::now() + wait;
+        // A body that trickles for ever is a stream, however short its pauses.
+        let end = Instant::now() + limits.body_wait.max(limits.body_gap);
         loop {
             let step = poll_fn(|cx| self.poll_step(limits.max_body_bytes, cx));
             match timeout_at(deadline, step).await {
-                Ok(Step::Data) if !known => deadline = Instant::now() + wait,
+                Ok(Step::Data) if !known => deadline = end.min(Instant::now() + wait),
                 Ok(Step::Data) => {}
                 Ok(step) => return step,
                 Err(_) => return Step::Streams,
@@ -170,30 +178,37 @@ impl Reader {
         let Some(item) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
             return Poll::Ready(Step::End);
         };
-        let data = item.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len);
-        self.frames.push_back(item);
-        Poll::Ready(match data {
-            None => Step::Streams,
-            Some(length) => {
-                self.length += length;
-                if self.length > max { Step::TooLarge } else { Step::Data }
+        let data = match item.map(Frame::into_data) {
+            Ok(Ok(data)) => data,
+            Ok(Err(trailers)) => return self.streams(Ok(trailers)),
+            Err(error) => return self.streams(Err(error)),
+        };
+        self.length += data.len();
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            if self.joined.is_empty() {
+                self.joined.extend_from_slice(&self.first);
             }
-        })
-    }
-
-    /// All frames as one piece; the usual single frame is not copied.
-    fn whole(mut self) -> Read {
-        let mut data = self.frames.drain(..).filter_map(|item| item.ok()?.into_data().ok());
-        let first = data.next().unwrap_or_default();
-        let Some(second) = data.next() else { return Read::Whole(first) };
-        let mut joined = BytesMut::with_capacity(self.length);
-        for frame in [first, second].into_iter().chain(data) {
-            joined.extend_from_slice(&frame);
+            self.joined.extend_from_slice(&data);
         }
-        Read::Whole(joined.freeze())
+        Poll::Ready(if self.length > max { Step::TooLarge } else { Step::Data })
     }
 
-    fn give_back(self, why: Unread) -> Read {
-        Read::Unread(RequestBody::Stream { first: self.frames, rest: self.body, gate: None }, why)
+    fn streams(&mut self, last: Result<Frame<Bytes>, hyper::Error>) -> Poll<Step> {
+        self.last = Some(last);
+        Poll::Ready(Step::Streams)
+    }
+
+    /// All data in one piece; the usual single frame is not copied.
+    fn data(&mut self) -> Bytes {
+        if self.joined.is_empty() { std::mem::take(&mut self.first) } else { self.joined.split().freeze() }
+    }
+
+    fn give_back(mut self, why: Unread) -> Read {
+        let data = Some(self.data()).filter(|data| !data.is_empty());
+        let first: VecDeque<_> =
+            data.map(|data| Ok(Frame::data(data))).into_iter().chain(self.last).collect();
+        Read::Unread(RequestBody::Stream { first, rest: self.body, gate: None }, why)
     }
 }

@@ -51,7 +51,7 @@ pub fn join(
         let mut upstream = TokioIo::new(upstream);
         let (_, result) = tunnel::copy(&mut downstream, &mut upstream).await;
         if result.is_err() {
-            connection.watched.signals.reset_on_close();
+            connection.torn();
             driven.reset_on_close();
         }
     });
@@ -114,7 +114,7 @@ async fn carry(
     let mut upstream = io::Stream::new(tcp, bytes::Bytes::new(), Arc::clone(&signals));
     let (passed, result) = tunnel::copy(&mut downstream, &mut upstream).await;
     if result.is_err() {
-        connection.watched.signals.reset_on_close();
+        connection.torn();
         signals.reset_on_close();
     }
     if let Some(mut exchange) = exchange {

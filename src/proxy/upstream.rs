@@ -135,7 +135,11 @@ impl Upstreams {
         limits: &Limits,
     ) -> Result<Arc<Upstream>, DialError> {
         let shared = version == Version::HTTP_2;
-        let _turn = if shared { Some(self.opening.lock().await) } else { None };
+        let by = tokio::time::Instant::now() + limits.connect_timeout;
+        // Where the host is silent, each would otherwise wait for all before it.
+        let turn = async { if shared { Some(self.opening.lock().await) } else { None } };
+        let turn = tokio::time::timeout_at(by, turn).await;
+        let _turn = turn.map_err(|_| DialError::Timeout(limits.connect_timeout))?;
         if shared && let Some(upstream) = self.find(target, version) {
             return Ok(upstream);
         }
@@ -166,6 +170,32 @@ impl Upstreams {
             }
         });
         open.len() < before
+    }
+
+    /// Drives the connections on which something happened that the exchange
+    /// did not look at: its client reads nothing now, but may still send.
+    /// Says whether there were any.
+    pub fn drive_waiting(&self, cx: &mut Context<'_>) -> bool {
+        let mut driven = false;
+        for upstream in &*self.lock() {
+            if matches!(&upstream.protocol, Handle::Http1(http1) if http1.nudge.has_fired()) {
+                upstream.drive(cx);
+                driven = true;
+            }
+        }
+        driven
+    }
+
+    /// Whether some HTTP/1 connection lives and cannot take a request now.
+    pub fn any_sending(&self) -> bool {
+        let sending = |upstream: &Arc<Upstream>| match &upstream.protocol {
+            Handle::Http1(http1) => {
+                let sender = http1.sender();
+                !sender.is_ready() && !sender.is_closed()
+            }
+            Handle::Http2(_) => false,
+        };
+        self.lock().iter().any(sending)
     }
 
     fn find(&self, target: &Authority, version: Version) -> Option<Arc<Upstream>> {
@@ -308,7 +338,10 @@ impl Upstream {
 
     /// Makes the connection end in a reset: what it carried broke off.
     pub fn reset_on_close(&self) {
-        self.signals.reset_on_close();
+        // HTTP/2 resets the one stream, and the others go on.
+        if matches!(self.protocol, Handle::Http1(_)) {
+            self.signals.reset_on_close();
+        }
     }
 
     fn is_open(&self) -> bool {

@@ -69,6 +69,11 @@ impl Nudge {
         result
     }
 
+    /// Whether something has happened since the connection was last driven.
+    pub(super) fn has_fired(&self) -> bool {
+        self.fired.load(Ordering::Relaxed)
+    }
+
     fn take(&self) -> bool {
         self.fired.load(Ordering::Relaxed) && self.fired.swap(false, Ordering::Relaxed)
     }

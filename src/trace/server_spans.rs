@@ -76,6 +76,8 @@ impl Hasher for Multiplied {
 #[derive(Clone, Debug)]
 struct Entry {
     standing: Standing,
+    /// Whether the id is in the queue of those that may be forgotten.
+    queued: bool,
     baggage: Option<Baggage>,
 }
 
@@ -110,7 +112,9 @@ impl ServerSpans {
         if shard.entries.len() - shard.ended.len() >= self.capacity {
             return false;
         }
-        shard.entries.insert(key(id), Entry { standing: Standing::InFlight, baggage });
+        // The id of a caller whose trace is not recorded comes again and again.
+        let queued = shard.entries.get(&key(id)).is_some_and(|entry| entry.queued);
+        shard.entries.insert(key(id), Entry { standing: Standing::InFlight, queued, baggage });
         true
     }
 
@@ -122,16 +126,18 @@ impl ServerSpans {
             && entry.standing == Standing::InFlight
         {
             entry.standing = Standing::Ended;
-            shard.retire(id, self.capacity);
+            if !std::mem::replace(&mut entry.queued, true) {
+                shard.retire(id, self.capacity);
+            }
         }
     }
 
     /// Remembers an id that no call may have as parent.
     pub fn never_a_parent(&self, id: SpanId) {
-        let entry = Entry { standing: Standing::Session, baggage: None };
+        let entry = Entry { standing: Standing::Session, queued: true, baggage: None };
         let mut shard = self.shard(id);
-        let replaced = shard.entries.insert(key(id), entry).map(|old| old.standing);
-        if matches!(replaced, None | Some(Standing::InFlight)) {
+        let replaced = shard.entries.insert(key(id), entry);
+        if !replaced.is_some_and(|old| old.queued) {
             shard.retire(id, self.capacity);
         }
     }
@@ -233,5 +239,18 @@ mod tests {
         }
         let held: usize = spans.shards.iter().map(|s| s.lock().unwrap().entries.len()).sum();
         assert!(held <= SHARDS, "{held}");
+    }
+
+    #[test]
+    fn an_id_that_comes_again_takes_one_place() {
+        let spans = ServerSpans::new(SHARDS * 2);
+        for _ in 0..1_000 {
+            assert!(spans.begin(id(OURS), None));
+            assert!(spans.begin(id(OURS), None));
+            spans.end(id(OURS));
+            spans.end(id(OURS));
+        }
+        assert_eq!(spans.standing(id(OURS)), Some(Standing::Ended));
+        assert_eq!(spans.in_flight(), 0);
     }
 }
