@@ -14,9 +14,6 @@ use super::skip::byte_at;
 /// them.
 const BLOCK: usize = 64;
 
-/// How many blocks are looked through where quotes are near each other.
-const STRETCH: usize = 16;
-
 /// Offset after the string whose inside begins at `at`, just after its opening quote.
 ///
 /// The first 16 bytes are looked at in place, because most names end there and a call costs more.
@@ -184,32 +181,27 @@ fn long_string_end(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
     if byte_at(bytes, quote.wrapping_sub(1)) != b'\\' { Ok(quote + 1) } else { string_end_from(bytes, quote) }
 }
 
-/// Offset after the string whose first quote, escaped or not, is at `quote`. Escaped quotes that
-/// are far apart are found one by one; among near ones that would cost a call each, so a stretch is
-/// looked through in blocks.
+/// Offset after the string whose first quote, escaped or not, is at `quote`. Where one is escaped,
+/// others are near, and finding them one by one would cost a call each.
 #[inline(never)]
-fn string_end_from(bytes: &[u8], mut quote: usize) -> Result<usize, Doubt> {
+fn string_end_from(bytes: &[u8], quote: usize) -> Result<usize, Doubt> {
+    if ends_string(bytes, quote) {
+        return Ok(quote + 1);
+    }
+    let mut at = quote + 1;
+    while let Some(window) = bytes.get(at - 2..).and_then(<[u8]>::first_chunk) {
+        if may_end(window)
+            && let Some(end) = first_end(bytes, at, &likely_ends(window))
+        {
+            return Ok(end);
+        }
+        at += BLOCK;
+    }
     loop {
+        let quote = quote_from(bytes, at)?;
+        at = quote + 1;
         if ends_string(bytes, quote) {
-            return Ok(quote + 1);
-        }
-        let mut at = quote + 1;
-        quote = quote_from(bytes, at)?;
-        if quote - at >= BLOCK {
-            continue;
-        }
-        for _ in 0..STRETCH {
-            let Some(window) = bytes.get(at - 2..).and_then(<[u8]>::first_chunk) else { break };
-            if may_end(window)
-                && let Some(end) = first_end(bytes, at, &likely_ends(window))
-            {
-                return Ok(end);
-            }
-            at += BLOCK;
-            quote = at;
-        }
-        if quote == at {
-            quote = quote_from(bytes, at)?;
+            return Ok(at);
         }
     }
 }

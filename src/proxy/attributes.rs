@@ -25,7 +25,7 @@ pub(super) fn of_call(span: &mut Span, call: &Call<'_>) {
         (target, name) => {
             span.set_name(&call.method);
             if let (Some(Target::ResourceUri), Some(uri)) = (target, name) {
-                span.set_str(key::MCP_RESOURCE_URI, uri);
+                span.set_str(key::MCP_RESOURCE_URI, &redact::uri(uri));
             }
         }
     }

@@ -7,7 +7,7 @@ const REDACTED: &str = "REDACTED";
 
 /// Parameters whose value is a credential: the ones that the conventions for
 /// HTTP name, and the session ids of MCP over HTTP+SSE, which are bearers.
-const SECRET: [&str; 14] = [
+const SECRET: [&str; 24] = [
     "sig",
     "signature",
     "awsaccesskeyid",
@@ -22,7 +22,42 @@ const SECRET: [&str; 14] = [
     "apikey",
     "key",
     "token",
+    // OAuth 2.1, by which MCP authorises, and customary spellings.
+    "code",
+    "code_verifier",
+    "client_secret",
+    "client_assertion",
+    "refresh_token",
+    "id_token",
+    "password",
+    "secret",
+    "api-key",
+    "x-api-key",
 ];
+
+/// A URI with its user information and the secrets of its query replaced.
+pub fn uri(uri: &str) -> Cow<'_, str> {
+    let (rest, fragment) = uri.find('#').map_or((uri, ""), |at| uri.split_at(at));
+    let (base, asked) = rest.split_once('?').map_or((rest, None), |(base, asked)| (base, Some(asked)));
+    let user = base.find("://").map(|at| at + 3).and_then(|start| {
+        let authority = base[start..].split('/').next().unwrap_or_default();
+        authority.rfind('@').map(|end| start..start + end)
+    });
+    let asked = asked.map(query);
+    if user.is_none() && !matches!(asked, Some(Cow::Owned(_))) {
+        return Cow::Borrowed(uri);
+    }
+    let mut out = base.to_owned();
+    if let Some(user) = user {
+        out.replace_range(user, REDACTED);
+    }
+    if let Some(asked) = asked {
+        out.push('?');
+        out.push_str(&asked);
+    }
+    out.push_str(fragment);
+    Cow::Owned(out)
+}
 
 /// The query with the values of secret parameters replaced. Names are
 /// compared without regard to case; anything else stays as it is.
@@ -72,6 +107,20 @@ mod tests {
         ];
         for (input, expected) in cases {
             assert_eq!(query(input), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn uris_lose_their_user_and_their_secrets() {
+        let cases = [
+            ("file:///a?b#c", "file:///a?b#c"),
+            ("https://u:p@h/x@y?token=t&a=1#f", "https://REDACTED@h/x@y?token=REDACTED&a=1#f"),
+            ("urn:x?sig=1", "urn:x?sig=REDACTED"),
+            ("://@", "://REDACTED@"),
+            ("", ""),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(uri(input), expected, "{input}");
         }
     }
 }

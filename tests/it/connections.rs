@@ -5,3 +5,4 @@ mod drain;
 mod endings;
 mod http2;
 mod keeping;
+mod turns;
