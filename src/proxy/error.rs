@@ -15,6 +15,9 @@ pub enum ProxyError {
     /// The request cannot be passed on as exactly one unambiguous message.
     #[error("request refused: {0}")]
     BadRequest(&'static str),
+    /// The request has more header fields than the limit allows.
+    #[error("request refused: more than {0} header fields")]
+    TooManyHeaders(usize),
     /// The request would come back to this very listener.
     #[error("request refused: {0} leads back to this proxy")]
     Loop(String),
@@ -110,6 +113,7 @@ impl ProxyError {
     pub fn status(&self) -> StatusCode {
         match self {
             ProxyError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ProxyError::TooManyHeaders(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProxyError::Loop(_) => StatusCode::LOOP_DETECTED,
             ProxyError::Dial(_, DialError::Timeout(_)) => StatusCode::GATEWAY_TIMEOUT,
             ProxyError::Dial(..) => StatusCode::SERVICE_UNAVAILABLE,
@@ -121,7 +125,7 @@ impl ProxyError {
     /// The value of `error.type`, from a fixed and small set.
     pub fn error_type(&self) -> &'static str {
         match self {
-            ProxyError::BadRequest(_) => "bad_request",
+            ProxyError::BadRequest(_) | ProxyError::TooManyHeaders(_) => "bad_request",
             ProxyError::Loop(_) => "loop",
             ProxyError::Dial(_, DialError::Resolve(_)) => "name_resolution",
             ProxyError::Dial(_, DialError::Connect(error)) => match error.kind() {

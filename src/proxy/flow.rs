@@ -34,6 +34,11 @@ pub async fn handle(
     let started = (Instant::now(), SystemTime::now());
 
     let survey = Survey::of(request.headers());
+    // hyper counts the fields of HTTP/1 alone.
+    let most = connection.worker.limits().max_headers;
+    if request.headers().len() > most {
+        return Ok(refuse(&connection, &ProxyError::TooManyHeaders(most)));
+    }
     if let Err(error) = hop::check(&request, survey) {
         return Ok(refuse(&connection, &error));
     }

@@ -1,6 +1,7 @@
 //! Every key under `limits:` is reached once, through the configuration file.
 
 use crate::support::raw::frames::{self, frame};
+use crate::support::raw::h2::{soon, status};
 use crate::support::raw::{Direction, Mesh, Raw, field, find, wait};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -76,6 +77,22 @@ fn headers_one_more_is_431() {
         client.send(head(most + 1));
         assert!(client.head().starts_with("HTTP/1.1 431 "), "{most}");
     }
+}
+
+#[tokio::test]
+async fn headers_are_counted_on_http2_too() {
+    let mesh = Mesh::with(Direction::Inbound, "limits: { headers: 16 }");
+    let mut client = mesh.connect_h2().await;
+    let request = |count: usize| {
+        (0..count).fold(mesh.request("GET", "/"), |request, i| request.header(format!("x-{i}"), "y"))
+    };
+    let (answer, _) = client.send(request(17), true).await;
+    assert_eq!(soon("an answer", answer).await.unwrap().status(), 431);
+    let (answer, _) = client.send(request(16), true).await;
+    let mut server = mesh.accept_h2().await;
+    let (_, mut respond) = server.stream().await;
+    respond.send_response(status(200).body(()).unwrap(), true).unwrap();
+    assert_eq!(soon("an answer", answer).await.unwrap().status(), 200);
 }
 
 #[test]
