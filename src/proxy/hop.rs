@@ -249,10 +249,10 @@ fn join<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    pub(in crate::proxy) fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(
@@ -263,7 +263,7 @@ mod tests {
         headers
     }
 
-    fn list(headers: &HeaderMap) -> Vec<(String, String)> {
+    pub(in crate::proxy) fn list(headers: &HeaderMap) -> Vec<(String, String)> {
         headers
             .iter()
             .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
