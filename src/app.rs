@@ -22,6 +22,7 @@ use crate::proxy::route::Route;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
 use crate::trace::links::Method;
+use crate::trace::places::{Background, Stuck};
 use crate::trace::sampler::Sampler;
 use crate::trace::server_spans::ServerSpans;
 
@@ -94,7 +95,7 @@ enum Phase {
 pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     let bound = bind(config)?;
     let mut registry = MetricsRegistry::default();
-    let metrics = Metrics::register(&mut registry, Method::ALL.map(Method::as_str));
+    let metrics = Metrics::register(&mut registry, &Method::ALL.map(Method::as_str));
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
     let readiness = Readiness::new();
     let admin = Admin {
@@ -118,6 +119,8 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         sampler: Sampler::new(&config.sampler),
         ids: Ids::new(),
         server_spans: ServerSpans::new(SERVER_SPANS),
+        background: Background::default(),
+        stuck: Stuck::default(),
     });
     let open = Arc::new(AtomicUsize::new(0));
     for index in 0..config.workers {

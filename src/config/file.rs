@@ -19,6 +19,7 @@ use super::file_shape::{BaggageShape, FileShape, LimitsShape, PropagationShape, 
 use super::file_shape::{SpansShape, Text, ToShape};
 use super::value;
 use crate::proxy::settings::{Destinations, IgnoreRule, Limits, Preference, Propagation, SpanRules};
+use crate::trace::links::Inference;
 
 /// The longest configuration file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -114,6 +115,7 @@ impl Reader<'_> {
         let trust = &mut to.trust_inbound;
         self.set("propagation.trust_inbound", &shape.trust_inbound, value::boolean, trust)?;
         self.set("propagation.write_meta", &shape.write_meta, value::boolean, &mut to.write_meta)?;
+        self.set("propagation.inference", &shape.inference, inference, &mut to.inference)?;
         if let Some(shape) = &shape.to {
             to.to = self.destinations(shape)?;
         }
@@ -306,6 +308,15 @@ fn preference(text: &str) -> Result<Preference, Expected> {
         "meta" => Ok(Preference::Meta),
         "header" => Ok(Preference::Header),
         _ => Err("meta or header".into()),
+    }
+}
+
+fn inference(text: &str) -> Result<Inference, Expected> {
+    match text {
+        "guarded" => Ok(Inference::Guarded),
+        "links" => Ok(Inference::Links),
+        "off" => Ok(Inference::Off),
+        _ => Err("guarded, links or off".into()),
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct PropagationShape {
     pub(crate) parent: Text,
     pub(crate) trust_inbound: Text,
     pub(crate) write_meta: Text,
+    pub(crate) inference: Text,
     pub(crate) to: Option<Spanned<ToShape>>,
     pub(crate) baggage: Option<BaggageShape>,
 }

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::Config;
 use super::value::{show_duration, show_size};
 use crate::proxy::settings::{Destinations, Formats, Limits, Preference, Propagation};
+use crate::trace::links::Inference;
 
 impl Config {
     /// What is in force, one subject per line.
@@ -53,6 +54,11 @@ fn propagation(settings: &Propagation) -> String {
     if !settings.write_meta {
         text.push_str("; _meta is not written");
     }
+    text.push_str(match settings.inference {
+        Inference::Guarded => "",
+        Inference::Links => "; calls without context link to what could have made them",
+        Inference::Off => "; calls without context stand alone",
+    });
     if !settings.trust_inbound {
         text.push_str("; inbound context is linked to, not continued");
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::proxy::settings::{Authority, Destinations, IgnoreRule, Preference};
 use crate::trace::glob::Glob;
+use crate::trace::links::Inference;
 use std::time::Duration;
 
 /// Loads from flags in `--name=value` form, variables and the text of a file.
@@ -89,6 +90,7 @@ propagation:
   parent: header
   trust_inbound: false
   write_meta: false
+  inference: links
   to: [api.example.com, "10.*"]
   baggage: { set: { mcp.mesh.agent: "${service.name}/1", team: blue } }
 limits:
@@ -116,6 +118,7 @@ limits:
         parent: Preference::Header,
         trust_inbound: false,
         write_meta: false,
+        inference: Inference::Links,
         to: Destinations::Hosts(vec![Glob::new("api.example.com"), Glob::new("10.*")]),
         baggage_set: vec![pair("mcp.mesh.agent", "weather/1"), pair("team", "blue")],
         ..Propagation::default()
@@ -282,12 +285,13 @@ fn every_wrong_line_of_the_file_is_named_with_its_place() {
         ("spans: { ignore: [{ host: 'a:80' }] }\n", format!("1:27: spans.ignore host \"a:80\": {host}")),
         ("spans: { http: yes }\n", "1:16: spans.http \"yes\": expected true or false".into()),
         ("propagation: { parent: both }\n", "1:24: propagation.parent \"both\": expected meta or header".into()),
+        ("propagation: { inference: on }\n", "1:27: propagation.inference \"on\": expected guarded, links or off".into()),
         ("propagation: { to: public }\n", "1:20: propagation.to \"public\": expected private, all, or a list of hosts in brackets".into()),
         ("propagation: { to: 7 }\n", "1:16: integer `7`: expected private, all, or a list of hosts in brackets".into()),
         ("propagation:\n  to:\n  - a\n  - http://b\n", format!("4:5: propagation.to \"http://b\": {host}")),
         ("propagation: { baggage: { set: { 'a b': c } } }\n", "1:41: propagation.baggage.set \"a b\": expected a baggage name of letters, digits and -._~!#$%&'*+^`|".into()),
         ("propagation: { baggage: { set: { a: '${pod}' } } }\n", "1:37: propagation.baggage.set \"${pod}\": expected ${service.name}, the only thing that ${…} can stand for".into()),
-        ("propagation: { inference: off }\n", "1:16: unknown key \"inference\": expected one of parent, trust_inbound, write_meta, to, baggage".into()),
+        ("propagation: { inferenec: off }\n", "1:16: unknown key \"inferenec\": expected one of parent, trust_inbound, write_meta, inference, to, baggage".into()),
         ("limits: { body_bytes: 1XB }\n", "1:23: limits.body_bytes \"1XB\": expected a size from 0B to 64MiB, such as 64KiB, 1MiB or 1MB".into()),
         ("limits: { head_bytes: 1KiB }\n", "1:23: limits.head_bytes \"1KiB\": expected a size from 8KiB to 1MiB, such as 64KiB, 1MiB or 1MB".into()),
         ("limits: { headers: -1 }\n", "1:20: limits.headers \"-1\": expected a whole number from 16 to 4096".into()),

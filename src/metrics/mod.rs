@@ -25,7 +25,7 @@ pub struct Metrics {
 impl Metrics {
     /// Creates every metric at zero and registers it, so that a scrape before the first request already shows all
     /// names. `parent_methods` are the ways in which a parent is found, in the order of their index.
-    pub fn register(registry: &mut Registry, parent_methods: [&'static str; 4]) -> Self {
+    pub fn register(registry: &mut Registry, parent_methods: &[&'static str]) -> Self {
         let admin_closed = Counter::default();
         registry.register(
             "meshtrace_admin_connections_closed",

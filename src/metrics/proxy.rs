@@ -11,7 +11,7 @@ pub struct ProxyMetrics {
     /// Requests that the proxy answered itself, by what went wrong.
     failed: Family<Reason, Counter>,
     /// CLIENT spans by how their parent was found.
-    parents: [Counter; 4],
+    parents: Box<[Counter]>,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections refused because too many were open.
@@ -33,7 +33,7 @@ struct MethodLabel {
 impl ProxyMetrics {
     /// Creates the metrics at zero and registers them under their public
     /// names. `methods` are the label values of the parents, in their order.
-    pub fn register(registry: &mut Registry, methods: [&'static str; 4]) -> Self {
+    pub fn register(registry: &mut Registry, methods: &[&'static str]) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("meshtrace");
         registry.register(
@@ -42,7 +42,8 @@ impl ProxyMetrics {
             metrics.failed.clone(),
         );
         let parents = Family::<MethodLabel, Counter>::default();
-        let counters = methods.map(|method| parents.get_or_create(&MethodLabel { method }).clone());
+        let counter = |method: &&'static str| parents.get_or_create(&MethodLabel { method }).clone();
+        let counters = methods.iter().map(counter).collect();
         registry.register("parent", "CLIENT spans by how their parent was found", parents);
         registry.register("connections", "Connections accepted", metrics.connections.clone());
         registry.register(

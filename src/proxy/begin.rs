@@ -22,7 +22,9 @@ use crate::mcp::message::{self, Message};
 use crate::net::dial;
 use crate::trace::context::{Claim, Outgoing, TraceContext, flags};
 use crate::trace::links::{self, Parent};
+use crate::trace::places::{self, Destination};
 use crate::trace::semconv as key;
+use crate::trace::server_spans::Served;
 use crate::trace::span::{Span, Value};
 use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
@@ -86,8 +88,15 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     };
     let start = Start { worker, met, head, message: message.as_ref(), note };
     let subject = Subject::of(head, met.survey, message.as_ref());
-    let (exchange, injection) = if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
+    let started = if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
+    let Started { mut exchange, injection, served } = started;
     let spliced = injection.apply(head, met.survey, &bytes, message.as_ref(), &worker.settings.propagation);
+    if let (Some(mut served), Some(exchange)) = (served, &mut exchange) {
+        if let Context::Write(given) = injection.context {
+            served.tracestate = given.tracestate;
+        }
+        exchange.remember(worker.tracer.server_spans.begin(served));
+    }
     let body = match unread {
         Some((body, _)) => body,
         None => RequestBody::Whole(Some(spliced.unwrap_or(bytes))),
@@ -111,7 +120,36 @@ struct Decided {
     outgoing: Outgoing,
 }
 
-type Started = (Option<Box<Exchange>>, Injection);
+/// What a new span hangs under.
+#[derive(Clone, Copy, Default)]
+struct Under<'a> {
+    /// The trace that it continues.
+    context: Option<&'a TraceContext>,
+    /// Its parent there.
+    span: Option<SpanId>,
+    /// Whether any of those is recorded that its new trace stands beside.
+    beside: Option<bool>,
+}
+
+impl<'a> Under<'a> {
+    fn context(context: Option<&'a TraceContext>) -> Self {
+        Under { context, span: context.map(|c| c.parent.span_id), beside: None }
+    }
+}
+
+/// A request that is decided about.
+struct Started {
+    exchange: Option<Box<Exchange>>,
+    injection: Injection,
+    /// What calls may have as parent from now on.
+    served: Option<Served>,
+}
+
+impl Started {
+    fn new(exchange: Option<Box<Exchange>>, injection: Injection) -> Self {
+        Started { exchange, injection, served: None }
+    }
+}
 
 impl Start<'_> {
     /// A request to the pod: its SERVER span continues what the caller sent.
@@ -132,61 +170,89 @@ impl Start<'_> {
             for context in claim.context().into_iter().chain(&claim.other) {
                 tracer.server_spans.never_a_parent(context.parent.span_id);
             }
+            self.take_mark_off(&mut injection, &claim);
         }
         if !self.wants_span(subject) {
-            return (None, injection);
+            self.take_mark_off(&mut injection, &claim);
+            return self.ignored(subject, parent, injection);
         }
-        let decided = self.decide(subject, parent);
-        if session_long {
-            let exchange = decided.span.map(|mut span| {
-                tracer.server_spans.never_a_parent(span.span_id);
-                self.link_inbound(&mut span, &claim);
-                self.exchange(span, subject)
-            });
-            return (exchange, injection);
-        }
-        let baggage = if trusted { self.baggage() } else { None };
-        injection.baggage = baggage.clone();
-        // An unrecorded request is remembered only where baggage, which
-        // agents drop, has to find its way to the calls made meanwhile.
-        let keep = decided.span.is_some() || baggage.is_some();
-        let id = decided.outgoing.parent.span_id;
-        let mut exchange = match decided.span {
+        let decided = self.decide(subject, Under::context(parent));
+        let exchange = match decided.span {
             Some(mut span) => {
+                if session_long {
+                    tracer.server_spans.never_a_parent(span.span_id);
+                }
                 self.link_inbound(&mut span, &claim);
                 Some(self.exchange(span, subject))
             }
-            None if keep => Some(Box::new(Exchange::unrecorded(Arc::clone(self.worker), self.met.started))),
-            None => None,
+            None => self.is_worked_on(subject).then(|| self.unrecorded()),
         };
-        if let Some(exchange) = &mut exchange {
-            tracer.server_spans.begin(id, baggage);
-            exchange.remember(id);
+        if session_long {
+            return self.unnamed(subject, Started::new(exchange, injection));
         }
+        let baggage = if trusted { self.baggage() } else { None };
+        injection.baggage = baggage.clone();
+        let served = Some(Served {
+            context: decided.outgoing.parent,
+            tracestate: String::new(),
+            caller: parent.map(|p| p.parent.span_id),
+            baggage,
+        });
         injection.context = Context::Write(decided.outgoing);
-        (exchange, injection)
+        Started { exchange, injection, served }
     }
 
-    /// A call of the pod: its CLIENT span hangs under what the call proves.
+    /// A request to the pod that gets no span. What the agent calls meanwhile
+    /// may still belong to it, and then hangs under the caller.
+    fn ignored(&self, subject: &Subject<'_>, parent: Option<&TraceContext>, injection: Injection) -> Started {
+        if self.worker.settings.disabled || !self.is_worked_on(subject) {
+            return Started::new(None, injection);
+        }
+        let started = Started::new(Some(self.unrecorded()), injection);
+        let Some(context) = parent.filter(|_| !is_session_long(subject)) else {
+            return self.unnamed(subject, started);
+        };
+        let tracestate = context.state_without_mark();
+        let served = Served { context: context.parent, tracestate, caller: None, baggage: None };
+        Started { served: Some(served), ..started }
+    }
+
+    /// A request that no call can name, and that may make calls.
+    fn unnamed(&self, subject: &Subject<'_>, mut started: Started) -> Started {
+        if let Some(exchange) = started.exchange.as_mut().filter(|_| self.is_worked_on(subject)) {
+            exchange.remember(self.worker.tracer.server_spans.begin_unnamed());
+        }
+        started
+    }
+
+    /// A call of the pod: its CLIENT span hangs under what the rules find.
     fn outbound(&self, subject: &Subject<'_>) -> Started {
         let tracer = &self.worker.tracer;
         let claim = self.claim();
-        let mut claimed = claim.context().into_iter().chain(&claim.other);
-        let unrecorded = |p: &Traceparent| p.span_id == tracer.ids.unrecorded_span_id(p.trace_id);
-        let copied = claimed.any(|c| tracer.server_spans.knows(c) || unrecorded(&c.parent));
-        let parent = links::parent_of_call(claim, &tracer.server_spans);
         let mut injection = self.injection(subject);
         let allowed = self.may_see_context();
-        if !allowed && copied {
+        if !allowed && self.is_copied(&claim) {
             // The agent copied what we gave it; that is not for strangers.
             injection.context = Context::Strip;
             injection.drop_baggage = true;
         }
         if !self.wants_span(subject) {
-            return (None, injection);
+            self.take_mark_off(&mut injection, &claim);
+            return Started::new(None, injection);
         }
+        let call = links::Call {
+            claim,
+            mcp: matches!(subject, Subject::Call(_)),
+            session: match subject {
+                Subject::Call(call) => call.session,
+                _ => None,
+            },
+            destination: self.destination(subject),
+        };
+        let parent = links::parent_of_call(call, &tracer.known(self.propagation().inference));
         self.worker.metrics.proxy.parent(parent.provenance.method.index());
-        let decided = self.decide(subject, parent.context.as_ref());
+        let under = Under { context: parent.context.as_ref(), span: parent.span, beside: parent.sampled };
+        let decided = self.decide(subject, under);
         if allowed {
             injection.baggage = self.outgoing_baggage(parent.server_span);
             injection.context = Context::Write(decided.outgoing);
@@ -195,7 +261,47 @@ impl Start<'_> {
             self.describe_parent(&mut span, &parent);
             self.exchange(span, subject)
         });
-        (exchange, injection)
+        Started::new(exchange, injection)
+    }
+
+    /// Whether a context of ours is among what a call carries.
+    fn is_copied(&self, claim: &Claim) -> bool {
+        let tracer = &self.worker.tracer;
+        let unrecorded = |p: &Traceparent| p.span_id == tracer.ids.unrecorded_span_id(p.trace_id);
+        let mut claimed = claim.context().into_iter().chain(&claim.other);
+        claimed.any(|c| c.is_shim_marked() || tracer.server_spans.knows(c) || unrecorded(&c.parent))
+    }
+
+    /// Context that is passed on as it came loses the mark of the shim, which
+    /// means something between the agent and its own sidecar only.
+    fn take_mark_off(&self, injection: &mut Injection, claim: &Claim) {
+        let marked = claim.context().into_iter().chain(&claim.other).any(TraceContext::is_shim_marked);
+        if let (true, Context::Leave, Some(context)) = (marked, &injection.context, claim.context()) {
+            injection.context = Context::Write(Outgoing::unmarked(context));
+            injection.into_meta = self.message.is_some_and(|message| message.meta.traceparent.is_some());
+        }
+    }
+
+    /// Where a call goes, and for what.
+    fn destination<'s>(&'s self, subject: &'s Subject<'_>) -> Destination<'s> {
+        let (method, about) = match subject {
+            Subject::Call(call) => (&*call.method, ""),
+            _ => (self.head.method.as_str(), places::about(self.head.uri.path())),
+        };
+        Destination { host: &self.met.target.host, port: self.met.target.port, method, about }
+    }
+
+    /// Whether the agent is busy with a request, and so may make calls for it.
+    fn is_worked_on(&self, subject: &Subject<'_>) -> bool {
+        match subject {
+            Subject::Quiet => false,
+            Subject::Call(call) => !call.notification && call.method != LISTEN,
+            Subject::Http => true,
+        }
+    }
+
+    fn unrecorded(&self) -> Box<Exchange> {
+        Box::new(Exchange::unrecorded(Arc::clone(self.worker), self.met.started))
     }
 
     fn propagation(&self) -> &Propagation {
@@ -293,10 +399,14 @@ impl Start<'_> {
     /// Decides, and starts the span with what is known of the request. The
     /// context that goes on is that of the span; where nothing is recorded it
     /// is the caller's own, since a span of ours would never be seen.
-    fn decide(&self, subject: &Subject<'_>, parent: Option<&TraceContext>) -> Decided {
+    fn decide(&self, subject: &Subject<'_>, under: Under<'_>) -> Decided {
         let tracer = &self.worker.tracer;
+        let parent = under.context;
         let trace_id = parent.map_or_else(|| tracer.ids.trace_id(), |p| p.parent.trace_id);
-        let decision = tracer.sampler.decide(parent, trace_id);
+        let decision = match under.beside {
+            Some(any_sampled) => tracer.sampler.decide_beside(any_sampled, trace_id),
+            None => tracer.sampler.decide(parent, trace_id),
+        };
         if !decision.sampled {
             let outgoing = match parent {
                 Some(parent) => Outgoing::passed_on(parent, &decision, || tracer.ids.span_id()),
@@ -311,8 +421,8 @@ impl Start<'_> {
         span.trace_id = trace_id;
         span.span_id = span_id;
         span.flags = flags;
-        span.parent = parent.map(|p| p.parent.span_id);
-        span.parent_remote = parent.is_some();
+        span.parent = under.span;
+        span.parent_remote = under.span.is_some();
         span.kind = if self.met.outbound { SpanKind::Client } else { SpanKind::Server };
         span.start_unix_nanos = unix_nanos(self.met.started_at);
         span.set_tracestate(&outgoing.tracestate);
@@ -365,8 +475,9 @@ impl Start<'_> {
         if provenance.late {
             span.set_bool(key::MESHTRACE_PARENT_LATE, true);
         }
-        let reason = if parent.context.is_some() { "other_carrier" } else { "not_a_parent" };
-        self.link(span, parent.link, reason);
+        for link in &parent.links {
+            self.link(span, Some(link.to), link.reason);
+        }
     }
 }
 
@@ -374,12 +485,15 @@ fn answer(call: &Call<'_>) -> Answer {
     Answer { id: call.id.clone(), initialize: call.method == "initialize", modern: call.modern }
 }
 
+/// The request that stays open for as long as a client listens (MCP 2026-07-28).
+const LISTEN: &str = "subscriptions/listen";
+
 /// Whether what this request carries outlives the request in the agent: SDKs
 /// start the tasks of a session while they handle one of these.
 fn is_session_long(subject: &Subject<'_>) -> bool {
     match subject {
         Subject::Quiet => true,
-        Subject::Call(call) => call.notification || call.method == "initialize",
+        Subject::Call(call) => call.notification || call.method == "initialize" || call.method == LISTEN,
         Subject::Http => false,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, response};
-use opentelemetry::trace::{SpanId, SpanKind};
+use opentelemetry::trace::SpanKind;
 
 use super::error::{Breakage, ProxyError};
 use super::headers::Survey;
@@ -20,6 +20,7 @@ use crate::mcp::message::{self, Kind, Message, OwnedId};
 use crate::mcp::sse::{Event, Sse};
 use crate::net::tunnel::Passed;
 use crate::trace::semconv as key;
+use crate::trace::server_spans::Place;
 use crate::trace::span::Span;
 
 /// A request whose answer is awaited.
@@ -28,8 +29,8 @@ pub struct Exchange {
     worker: Arc<Worker>,
     /// `None` where nothing is recorded, and once the span has ended.
     span: Option<Box<Span>>,
-    /// Our id in the table of server spans, to be told that it ended.
-    remembered: Option<SpanId>,
+    /// Our place in the table of server spans, to be told that it ended.
+    remembered: Option<Place>,
     started: Instant,
     awaited: Awaited,
     observer: Observer,
@@ -92,7 +93,7 @@ impl Exchange {
         Exchange { worker, span: Some(span), remembered, started, awaited, observer, status: None }
     }
 
-    /// An exchange without a span, which only keeps baggage for the calls
+    /// An exchange without a span, which only counts as in flight for the calls
     /// that the agent makes meanwhile.
     pub fn unrecorded(worker: Arc<Worker>, started: Instant) -> Self {
         Exchange {
@@ -106,9 +107,9 @@ impl Exchange {
         }
     }
 
-    /// Says under which id the request is in the table of server spans.
-    pub fn remember(&mut self, id: SpanId) {
-        self.remembered = Some(id);
+    /// Takes over the place of the request in the table of server spans.
+    pub fn remember(&mut self, place: Place) {
+        self.remembered = Some(place);
     }
 
     /// Takes in the head of the response and decides how to look at its body.
@@ -300,8 +301,8 @@ impl Exchange {
     }
 
     fn end(&mut self) {
-        if let Some(id) = self.remembered.take() {
-            self.worker.tracer.server_spans.end(id);
+        if let Some(place) = self.remembered.take() {
+            self.worker.tracer.server_spans.end(place);
         }
         if let Some(mut span) = self.span.take() {
             let lasted: Duration = self.started.elapsed();

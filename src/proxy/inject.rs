@@ -44,7 +44,7 @@ impl Injection {
 
     /// Changes the headers, and gives the new body where `_meta` changed.
     pub fn apply(
-        self,
+        &self,
         head: &mut request::Parts,
         survey: Survey,
         body: &Bytes,

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::trace::glob::Glob;
+use crate::trace::links::Inference;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -152,6 +153,8 @@ pub struct Propagation {
     pub trust_inbound: bool,
     /// Whether context is written into `params._meta` beside the headers.
     pub write_meta: bool,
+    /// What is made of a call that carries no context.
+    pub inference: Inference,
     /// Which destinations may see our headers, `_meta` keys and baggage.
     pub to: Destinations,
     /// Baggage entries set on outbound requests, as name and unencoded value.
@@ -167,6 +170,7 @@ impl Default for Propagation {
             parent: Preference::Meta,
             trust_inbound: true,
             write_meta: true,
+            inference: Inference::Guarded,
             to: Destinations::Private,
             baggage_set: Vec::new(),
             formats: Formats::default(),

@@ -9,6 +9,8 @@ use crate::export::queue::Recorder;
 use crate::metrics::Metrics;
 use crate::net::registry::Registry;
 use crate::trace::ids::Ids;
+use crate::trace::links::{Inference, Known};
+use crate::trace::places::{Background, Stuck};
 use crate::trace::sampler::Sampler;
 use crate::trace::server_spans::ServerSpans;
 use crate::trace::span::{Span, SpanLimits};
@@ -105,4 +107,15 @@ pub struct Tracer {
     pub ids: Ids,
     /// The requests that outbound calls may have as parent.
     pub server_spans: ServerSpans,
+    /// Destinations that are called when nothing is in flight.
+    pub background: Background,
+    /// Outbound sessions whose context is not fresh.
+    pub stuck: Stuck,
+}
+
+impl Tracer {
+    /// What the rules that find a parent know, besides the call.
+    pub fn known(&self, inference: Inference) -> Known<'_> {
+        Known { spans: &self.server_spans, background: &self.background, stuck: &self.stuck, inference }
+    }
 }

@@ -13,6 +13,10 @@ use crate::w3c::tracestate::{self, Tracestate};
 /// the place of the parent id.
 pub const MEMBER: &str = "mt";
 
+/// What follows the id in [`MEMBER`] where our shim inside the agent copied the
+/// context from the request that it is handling. It never leaves the pod.
+pub const SHIM_MARK: &str = ";s";
+
 /// A valid context that somebody sent us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -30,10 +34,36 @@ impl TraceContext {
 
     /// The meshtrace span that the state names, if any.
     pub fn mesh_span(&self) -> Option<SpanId> {
+        self.member().map(|(id, _)| id)
+    }
+
+    /// Whether our shim vouches for this context.
+    pub fn is_shim_marked(&self) -> bool {
+        self.member().is_some_and(|(_, marked)| marked)
+    }
+
+    /// The state as it may leave the pod: without the mark of the shim.
+    pub fn state_without_mark(&self) -> String {
+        match (self.member(), &self.tracestate) {
+            (Some((id, true)), state) => {
+                compose(Some((MEMBER, span_hex(id, &mut [0; 16]))), &Ot::Keep, state.as_ref())
+            }
+            (_, Some(state)) => state.as_str().to_owned(),
+            (_, None) => String::new(),
+        }
+    }
+
+    /// Our member: the span, and whether the shim's mark follows it.
+    fn member(&self) -> Option<(SpanId, bool)> {
         let text = self.tracestate.as_ref()?.get(MEMBER)?;
+        let (text, marked) = match text.strip_suffix(SHIM_MARK) {
+            Some(id) => (id, true),
+            None => (text, false),
+        };
         // The parser of the id also takes signs, which no id has.
         let is_id = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        SpanId::from_hex(text).ok().filter(|id| is_id && *id != SpanId::INVALID)
+        let id = SpanId::from_hex(text).ok().filter(|id| is_id && *id != SpanId::INVALID)?;
+        Some((id, marked))
     }
 }
 
@@ -54,6 +84,8 @@ pub struct Claim {
     pub parent: Option<(TraceContext, Carrier)>,
     /// A valid context that lost: it becomes a link, never a second parent.
     pub other: Option<TraceContext>,
+    /// Whether both carriers name the same span.
+    pub agreed: bool,
 }
 
 impl Claim {
@@ -69,10 +101,10 @@ impl Claim {
                 } else {
                     ((meta, Carrier::Meta), header)
                 };
-                Claim { parent: Some(winner), other: differs.then_some(loser) }
+                Claim { parent: Some(winner), other: differs.then_some(loser), agreed: !differs }
             }
-            (Some(meta), None) => Claim { parent: Some((meta, Carrier::Meta)), other: None },
-            (None, Some(header)) => Claim { parent: Some((header, Carrier::Header)), other: None },
+            (Some(meta), None) => Claim { parent: Some((meta, Carrier::Meta)), ..Claim::default() },
+            (None, Some(header)) => Claim { parent: Some((header, Carrier::Header)), ..Claim::default() },
             (None, None) => Claim::default(),
         }
     }
@@ -143,11 +175,21 @@ impl Outgoing {
             parent.span_id = fresh();
         }
         parent.flags = flags(Some(context), decision.sampled);
+        let mut hex = [0; 16];
+        let own = match context.member() {
+            Some((id, true)) => Some((MEMBER, span_hex(id, &mut hex))),
+            _ => None,
+        };
         let tracestate = match (&decision.ot, &context.tracestate) {
-            (Ot::Keep, Some(state)) => state.as_str().to_owned(),
-            (ot, state) => compose(None, ot, state.as_ref()),
+            (Ot::Keep, Some(state)) if own.is_none() => state.as_str().to_owned(),
+            (ot, state) => compose(own, ot, state.as_ref()),
         };
         Outgoing::new(parent, tracestate)
+    }
+
+    /// The received context with nothing changed but the shim's mark taken off.
+    pub fn unmarked(context: &TraceContext) -> Self {
+        Outgoing::new(context.parent, context.state_without_mark())
     }
 
     /// A context of these parts.
@@ -269,8 +311,33 @@ mod tests {
 
     #[test]
     fn a_foreign_member_of_our_name_is_not_an_id() {
-        for text in ["mt=1", "mt=zzzzzzzzzzzzzzzz", "mt=0000000000000000", "mt=+111111111111111"] {
+        for text in [
+            "mt=1",
+            "mt=zzzzzzzzzzzzzzzz",
+            "mt=0000000000000000",
+            "mt=+111111111111111",
+            "mt=1111111111111111;t",
+            "mt=;s",
+        ] {
             assert_eq!(context(A, text).mesh_span(), None, "{text}");
+            assert!(!context(A, text).is_shim_marked(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_mark_of_the_shim_is_read_and_never_passed_on() {
+        let marked = context(A, "x=1,mt=1111111111111111;s,y=2");
+        assert_eq!(marked.mesh_span(), SpanId::from_hex("1111111111111111").ok());
+        assert!(marked.is_shim_marked());
+        assert!(!context(A, "mt=1111111111111111").is_shim_marked());
+        assert_eq!(Outgoing::unmarked(&marked).tracestate, "mt=1111111111111111,x=1,y=2");
+        for ot in [Ot::Keep, Ot::Set("th:8".into()), Ot::Remove] {
+            let decision = Decision { sampled: true, ot };
+            let out = Outgoing::passed_on(&marked, &decision, || SpanId::INVALID);
+            assert!(!out.tracestate.contains(";s"), "{}", out.tracestate);
+            assert!(out.tracestate.starts_with("mt=1111111111111111,"), "{}", out.tracestate);
+        }
+        let plain = context(A, "x=1,mt=1111111111111111");
+        assert_eq!(Outgoing::unmarked(&plain).tracestate, "x=1,mt=1111111111111111");
     }
 }

@@ -1,15 +1,23 @@
 //! How an outbound call finds its parent: pure rules over what the call
-//! claims and what is known of our own server spans.
+//! carries and what is known of the requests in flight. The first that applies
+//! decides.
 //!
-//! A context that an agent sends along is a claim. It is taken as parent where
-//! it names a live span of ours, or where it is the agent's own; a context that
-//! lives as long as a session (what `initialize` or a notification carried) is
-//! never a parent, because every later call of that session would inherit it.
+//! A context that an agent sends along is a claim, and is checked: what a whole
+//! session inherits, and what outlived its request, is no parent. Without a
+//! claim that holds, a guarded inference may be made, which is marked as such;
+//! any other guess is a link.
+
+mod check;
+
+#[cfg(test)]
+mod tests;
 
 use opentelemetry::trace::SpanId;
 
+use self::check::{Taken, Verdict};
 use super::context::{Carrier, Claim, TraceContext};
-use super::server_spans::{ServerSpans, Standing};
+use super::places::{Background, Destination, Stuck};
+use super::server_spans::{Candidate, Candidates, ServerSpans, Standing};
 use crate::w3c::traceparent::Traceparent;
 
 /// How the parent of a CLIENT span was found: the attributes
@@ -20,7 +28,7 @@ pub struct Provenance {
     pub method: Method,
     /// Whether the parent is proved rather than inferred.
     pub exact: bool,
-    /// How many requests could have been the parent, where that is more than one.
+    /// How many requests could have been the parent.
     pub candidates: usize,
     /// Whether the parent had been answered before this call left.
     pub late: bool,
@@ -31,9 +39,16 @@ pub struct Provenance {
 pub enum Method {
     /// The message carried the context in `params._meta`.
     PropagatedMeta,
+    /// Our shim inside the agent copied the context.
+    PropagatedShim,
     /// The request carried the context in its headers.
     PropagatedHeader,
-    /// Nothing was carried and several requests were in flight, or one.
+    /// Nothing was carried, and all requests in flight are of one trace.
+    TraceCommon,
+    /// Nothing was carried, and one request was in flight.
+    InferredSingle,
+    /// Nothing was carried and several requests were in flight, or the one
+    /// there was could not be trusted to be the caller.
     Ambiguous,
     /// Nothing was carried and nothing was in flight.
     Background,
@@ -41,8 +56,15 @@ pub enum Method {
 
 impl Method {
     /// Every method, for metrics that want a series each.
-    pub const ALL: [Method; 4] =
-        [Method::PropagatedMeta, Method::PropagatedHeader, Method::Ambiguous, Method::Background];
+    pub const ALL: [Method; 7] = [
+        Method::PropagatedMeta,
+        Method::PropagatedShim,
+        Method::PropagatedHeader,
+        Method::TraceCommon,
+        Method::InferredSingle,
+        Method::Ambiguous,
+        Method::Background,
+    ];
 
     /// The place in [`Method::ALL`].
     pub fn index(self) -> usize {
@@ -53,165 +75,214 @@ impl Method {
     pub fn as_str(self) -> &'static str {
         match self {
             Method::PropagatedMeta => "propagated.meta",
+            Method::PropagatedShim => "propagated.shim",
             Method::PropagatedHeader => "propagated.header",
+            Method::TraceCommon => "trace.common",
+            Method::InferredSingle => "inferred.single",
             Method::Ambiguous => "ambiguous",
             Method::Background => "background",
         }
     }
 }
 
+/// What may be made of a call that carries nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inference {
+    /// The one request in flight, or the trace that all in flight share, is
+    /// its parent, unless its destination is also called when nothing is in flight.
+    #[default]
+    Guarded,
+    /// It links to what could have made it.
+    Links,
+    /// It stands alone.
+    Off,
+}
+
+/// An outbound call, as far as the rules look at it.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// The contexts that it carries.
+    pub claim: Claim,
+    /// Whether it is a message of MCP. Some clients send those from a task
+    /// that holds on to the context of whatever opened the session.
+    pub mcp: bool,
+    /// Its session with the server, where it names one.
+    pub session: Option<&'a str>,
+    /// Where it goes, and for what.
+    pub destination: Destination<'a>,
+}
+
+/// What the rules know besides the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The requests that this sidecar has handed to the agent.
+    pub spans: &'a ServerSpans,
+    /// Destinations that are called when nothing is in flight.
+    pub background: &'a Background,
+    /// Sessions whose context is not fresh.
+    pub stuck: &'a Stuck,
+    /// What may be made of a call that carries nothing.
+    pub inference: Inference,
+}
+
 /// The parent of an outbound call.
 #[derive(Clone, Debug)]
 pub struct Parent {
-    /// The context to continue; a new trace without one.
+    /// The trace to continue; a new one without it.
     pub context: Option<TraceContext>,
-    /// The claim that was not taken, to be linked to.
-    pub link: Option<Traceparent>,
+    /// The parent in that trace. A trace may be known while nothing in it is
+    /// proved to be the parent.
+    pub span: Option<SpanId>,
+    /// What to link to: claims that were not taken, and candidates.
+    pub links: Vec<Reference>,
     /// The span of ours that the call belongs to, whose baggage it carries on.
     pub server_span: Option<SpanId>,
+    /// Whether a new trace is recorded, where its candidates decide that.
+    pub sampled: Option<bool>,
     /// How all this was found.
     pub provenance: Provenance,
 }
 
-/// Finds the parent of an outbound call from what it carries. A claim that
-/// cannot be a parent does not hide what the other carrier proves.
-pub fn parent_of_call(claim: Claim, spans: &ServerSpans) -> Parent {
+/// A span to link to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The span.
+    pub to: Traceparent,
+    /// The value of `meshtrace.link.reason`.
+    pub reason: &'static str,
+}
+
+/// Finds the parent of an outbound call.
+pub fn parent_of_call(mut call: Call<'_>, known: &Known<'_>) -> Parent {
+    let claim = std::mem::take(&mut call.claim);
+    let mut links = Vec::new();
     let Some((context, carrier)) = claim.parent else {
-        return without_parent(None, spans);
+        return infer(&call, links, known);
     };
-    let refused = context.parent;
-    let other = claim.other.as_ref().map(|other| other.parent);
-    if let Some(parent) = proved(context, carrier, other, spans) {
-        return parent;
+    let first = context.parent;
+    match check::judge(&context, carrier, claim.agreed, &call, known) {
+        Verdict::Taken(taken) => {
+            links.extend(claim.other.map(|other| other_carrier(other.parent)));
+            return proved(context, taken, links);
+        }
+        Verdict::Refused(reason) => links.push(Reference { to: first, reason }),
     }
-    let second = match carrier {
-        Carrier::Meta => Carrier::Header,
-        Carrier::Header => Carrier::Meta,
-    };
-    // Only what names a request in flight; anything else is no better.
-    let live = claim.other.filter(|other| spans.standing(other.parent.span_id) == Some(Standing::InFlight));
-    live.and_then(|other| proved(other, second, Some(refused), spans))
-        .unwrap_or_else(|| without_parent(Some(refused), spans))
+    // A claim that cannot be a parent does not hide what the other carrier
+    // proves; what does not name a request in flight is no better.
+    let live = |other: &TraceContext| known.spans.standing(other.parent.span_id) == Some(Standing::InFlight);
+    if let Some(other) = claim.other.filter(live) {
+        let second = if carrier == Carrier::Meta { Carrier::Header } else { Carrier::Meta };
+        match check::judge(&other, second, false, &call, known) {
+            Verdict::Taken(taken) => return proved(other, taken, vec![other_carrier(first)]),
+            Verdict::Refused(reason) => links.push(Reference { to: other.parent, reason }),
+        }
+    }
+    infer(&call, links, known)
 }
 
-/// The parent that this claim proves, if it proves one.
-fn proved(
-    context: TraceContext,
-    carrier: Carrier,
-    link: Option<Traceparent>,
-    spans: &ServerSpans,
-) -> Option<Parent> {
-    let named = context.parent.span_id;
-    let standing = spans.standing(named);
-    let late = standing == Some(Standing::Ended);
-    // A header outlives its request easily; an answered request is no parent
-    // on the word of a header alone.
-    if standing == Some(Standing::Session) || (late && carrier == Carrier::Header) {
-        return None;
-    }
-    let server_span = match standing {
-        Some(_) => Some(named),
-        None => context.mesh_span().filter(|id| spans.standing(*id).is_some()),
-    };
-    let method = match carrier {
-        Carrier::Meta => Method::PropagatedMeta,
-        Carrier::Header => Method::PropagatedHeader,
-    };
-    let provenance = Provenance { method, exact: true, candidates: 0, late };
-    Some(Parent { context: Some(context), link, server_span, provenance })
+fn other_carrier(to: Traceparent) -> Reference {
+    Reference { to, reason: "other_carrier" }
 }
 
-fn without_parent(link: Option<Traceparent>, spans: &ServerSpans) -> Parent {
-    let candidates = spans.in_flight();
-    let method = if candidates == 0 { Method::Background } else { Method::Ambiguous };
+fn proved(context: TraceContext, taken: Taken, links: Vec<Reference>) -> Parent {
+    let Taken { method, exact, late, server_span } = taken;
     Parent {
-        context: None,
-        link,
-        server_span: None,
-        provenance: Provenance { method, exact: false, candidates, late: false },
+        span: Some(context.parent.span_id),
+        context: Some(context),
+        links,
+        server_span,
+        sampled: None,
+        provenance: Provenance { method, exact, candidates: 0, late },
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::w3c::tracestate::Tracestate;
-
-    fn id(text: &str) -> SpanId {
-        SpanId::from_hex(text).unwrap()
+/// What can be said of a call whose claims, if any, do not hold: `links` are to them.
+fn infer(call: &Call<'_>, links: Vec<Reference>, known: &Known<'_>) -> Parent {
+    let candidates = known.spans.candidates();
+    if candidates.count == 0 {
+        known.background.remember(&call.destination);
+        return alone(Method::Background, &candidates, links);
     }
-
-    fn claim(span: &str, tracestate: &str, carrier: Carrier) -> Claim {
-        let text = format!("00-0af7651916cd43dd8448eb211c80319c-{span}-01");
-        let context = TraceContext {
-            parent: Traceparent::parse(text.as_bytes()).unwrap(),
-            tracestate: Tracestate::parse([tracestate.as_bytes()]),
-        };
-        Claim { parent: Some((context, carrier)), other: None }
+    // An HTTP call that names an answered request is that one's, and late; a
+    // message of MCP may just be sent by a task with an old context.
+    let open = call.mcp || links.is_empty();
+    if known.inference == Inference::Off {
+        return alone(Method::Ambiguous, &candidates, links);
     }
-
-    const OURS: &str = "b7ad6b7169203331";
-    const THEIRS: &str = "00f067aa0ba902b7";
-
-    #[test]
-    fn a_context_of_ours_is_the_parent() {
-        let spans = ServerSpans::new(64);
-        spans.begin(id(OURS), None);
-        for (carrier, method) in
-            [(Carrier::Meta, Method::PropagatedMeta), (Carrier::Header, Method::PropagatedHeader)]
-        {
-            let parent = parent_of_call(claim(OURS, "", carrier), &spans);
-            assert_eq!(parent.context.unwrap().parent.span_id, id(OURS));
-            assert_eq!(parent.server_span, Some(id(OURS)));
-            assert_eq!(parent.provenance.method, method);
-            assert!(parent.provenance.exact && !parent.provenance.late);
+    let guarded = open && candidates.complete && !known.background.knows(&call.destination);
+    let single = candidates.single().filter(|_| guarded);
+    match (single, known.inference) {
+        (Some(single), Inference::Guarded) => single_in_flight(single, &candidates, links, known),
+        (Some(single), _) => {
+            let single = Reference { to: single.context, reason: "inferred.single" };
+            beside(Method::InferredSingle, &candidates, link_all(links, [single]))
+        }
+        (None, Inference::Guarded) if guarded && candidates.one_trace => {
+            common_trace(&candidates, links, known)
+        }
+        (None, _) => {
+            let links = link_all(links, candidates.recorded().map(candidate));
+            beside(Method::Ambiguous, &candidates, links)
         }
     }
+}
 
-    #[test]
-    fn an_agents_own_span_is_the_parent_and_mt_names_ours() {
-        let spans = ServerSpans::new(64);
-        spans.begin(id(OURS), None);
-        let parent = parent_of_call(claim(THEIRS, &format!("mt={OURS}"), Carrier::Header), &spans);
-        assert_eq!(parent.context.unwrap().parent.span_id, id(THEIRS));
-        assert_eq!(parent.server_span, Some(id(OURS)));
-        let parent = parent_of_call(claim(THEIRS, "mt=1111111111111111", Carrier::Header), &spans);
-        assert_eq!(parent.server_span, None, "an id that is not ours says nothing");
+/// The one request in flight is taken for the parent.
+fn single_in_flight(
+    single: &Candidate,
+    candidates: &Candidates,
+    links: Vec<Reference>,
+    known: &Known<'_>,
+) -> Parent {
+    let id = single.context.span_id;
+    // Between the look at it and now it may have ended; the ids are known still.
+    let context =
+        known.spans.context(id).unwrap_or(TraceContext { parent: single.context, tracestate: None });
+    Parent {
+        context: Some(context),
+        span: Some(id),
+        // Baggage may say who a user is, and that is not for guesses.
+        server_span: None,
+        ..alone(Method::InferredSingle, candidates, links)
     }
+}
 
-    #[test]
-    fn a_sessions_context_is_never_a_parent() {
-        let spans = ServerSpans::new(64);
-        spans.never_a_parent(id(THEIRS));
-        for carrier in [Carrier::Meta, Carrier::Header] {
-            let parent = parent_of_call(claim(THEIRS, "", carrier), &spans);
-            assert!(parent.context.is_none());
-            assert_eq!(parent.link.unwrap().span_id, id(THEIRS));
-            assert_eq!(parent.provenance.method, Method::Background);
-            assert!(!parent.provenance.exact);
+/// Whichever made the call, its trace is this one; the parent is the span that
+/// called them all, where that is one.
+fn common_trace(candidates: &Candidates, links: Vec<Reference>, known: &Known<'_>) -> Parent {
+    let context = candidates.first().map(|first| {
+        let found = known.spans.context(first.context.span_id);
+        let mut context = found.unwrap_or(TraceContext { parent: first.context, tracestate: None });
+        context.parent.span_id = candidates.one_caller.unwrap_or(first.context.span_id);
+        context
+    });
+    let links = link_all(links, candidates.recorded().map(candidate));
+    Parent { context, span: candidates.one_caller, ..alone(Method::TraceCommon, candidates, links) }
+}
+
+/// A trace of its own that is recorded if one of those that could have made the call is.
+fn beside(method: Method, candidates: &Candidates, links: Vec<Reference>) -> Parent {
+    let known = candidates.first().is_some();
+    Parent { sampled: known.then_some(candidates.any_sampled), ..alone(method, candidates, links) }
+}
+
+/// A trace of its own.
+fn alone(method: Method, candidates: &Candidates, links: Vec<Reference>) -> Parent {
+    let provenance = Provenance { method, exact: false, candidates: candidates.count, late: false };
+    Parent { context: None, span: None, links, server_span: None, sampled: None, provenance }
+}
+
+fn candidate(candidate: &Candidate) -> Reference {
+    Reference { to: candidate.context, reason: "candidate" }
+}
+
+/// Adds links to spans that are not linked to yet.
+fn link_all(mut links: Vec<Reference>, more: impl IntoIterator<Item = Reference>) -> Vec<Reference> {
+    let claimed = links.len();
+    for reference in more {
+        if links[..claimed].iter().all(|link| link.to.span_id != reference.to.span_id) {
+            links.push(reference);
         }
     }
-
-    #[test]
-    fn an_answered_request_is_a_late_parent_from_meta_and_a_link_from_a_header() {
-        let spans = ServerSpans::new(64);
-        spans.begin(id(OURS), None);
-        spans.end(id(OURS));
-        let parent = parent_of_call(claim(OURS, "", Carrier::Meta), &spans);
-        assert!(parent.context.is_some() && parent.provenance.late);
-        let parent = parent_of_call(claim(OURS, "", Carrier::Header), &spans);
-        assert!(parent.context.is_none() && parent.link.is_some());
-    }
-
-    #[test]
-    fn nothing_carried_is_said_honestly() {
-        let spans = ServerSpans::new(64);
-        let parent = parent_of_call(Claim::default(), &spans);
-        assert_eq!(parent.provenance.method, Method::Background);
-        spans.begin(id(OURS), None);
-        let parent = parent_of_call(Claim::default(), &spans);
-        assert_eq!(parent.provenance.method, Method::Ambiguous);
-        assert_eq!(parent.provenance.candidates, 1);
-        assert!(parent.context.is_none() && !parent.provenance.exact);
-    }
+    links
 }

@@ -5,6 +5,7 @@ pub mod context;
 pub mod glob;
 pub mod ids;
 pub mod links;
+pub mod places;
 pub mod redact;
 pub mod sampler;
 pub mod sampler_config;

@@ -60,6 +60,16 @@ impl Sampler {
         }
     }
 
+    /// Decides for a new trace that belongs beside others, of which one made it
+    /// and nobody knows which: `any_sampled` says whether one of those is recorded.
+    pub fn decide_beside(&self, any_sampled: bool, trace_id: TraceId) -> Decision {
+        match self.parent_based {
+            // Its share is unknown, so nothing is said of it.
+            true => Decision { sampled: any_sampled, ot: Ot::Keep },
+            false => self.decide_by_share(None, trace_id),
+        }
+    }
+
     fn decide_by_share(&self, parent: Option<&TraceContext>, trace_id: TraceId) -> Decision {
         let state = parent.and_then(TraceContext::ot);
         let random = state.clone().unwrap_or_default().randomness(trace_id);
@@ -177,6 +187,16 @@ mod tests {
             let context = parent(traceparent, tracestate);
             let decision = sampler(Root::AlwaysOff, true).decide(Some(&context), context.parent.trace_id);
             assert_eq!(decision, Decision { sampled, ot }, "{traceparent} {tracestate}");
+        }
+    }
+
+    #[test]
+    fn beside_others_it_is_decided_as_for_them() {
+        let id = TraceId::from_bytes([1; 16]);
+        for any_sampled in [true, false] {
+            let decision = sampler(Root::AlwaysOff, true).decide_beside(any_sampled, id);
+            assert_eq!(decision, Decision { sampled: any_sampled, ot: Ot::Keep });
+            assert!(sampler(Root::AlwaysOn, false).decide_beside(any_sampled, id).sampled);
         }
     }
 

@@ -1,84 +1,65 @@
-//! The server spans of this sidecar that outbound calls may name: a bounded
+//! The requests of this sidecar that outbound calls may belong to: a bounded
 //! table, in shards so that workers seldom meet on one lock.
 
-use std::collections::hash_map::RandomState;
+mod candidates;
+mod keyed;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::trace::SpanId;
 
+pub use candidates::{Candidate, Candidates, MAX_LINKED, MAX_LOOKED_AT};
+pub(in crate::trace) use keyed::Keyed;
+
 use super::context::TraceContext;
 use crate::w3c::baggage::Baggage;
+use crate::w3c::traceparent::Traceparent;
+use crate::w3c::tracestate::Tracestate;
 
 /// How many shards the table has: workers seldom meet on one lock.
 const SHARDS: usize = 16;
 
-/// The spans of this sidecar that outbound calls may name.
+/// The requests that outbound calls may belong to.
 #[derive(Debug)]
 pub struct ServerSpans {
     shards: [Mutex<Shard>; SHARDS],
-    in_flight: AtomicUsize,
-    /// Per shard, for each of the two kinds of entry.
+    /// Requests in flight that are in the table.
+    named: AtomicUsize,
+    /// Requests in flight that are not: no call can name them, and still they
+    /// may make calls.
+    unnamed: AtomicUsize,
+    /// Whether there ever was one.
+    served: AtomicBool,
+    /// Per shard, for each of the three kinds of entry.
     capacity: usize,
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    entries: HashMap<u64, Entry, Keyed>,
-    /// Ids that may be forgotten, the oldest first.
-    ended: VecDeque<u64>,
-}
-
-/// Hashes ids, which are random already, by one secret multiplication. A
-/// caller that chooses ids cannot choose their buckets without the secret.
-#[derive(Clone, Debug)]
-struct Keyed(u64);
-
-impl Default for Keyed {
-    fn default() -> Self {
-        Keyed(RandomState::new().build_hasher().finish() | 1)
-    }
-}
-
-impl BuildHasher for Keyed {
-    type Hasher = Multiplied;
-
-    fn build_hasher(&self) -> Multiplied {
-        Multiplied { secret: self.0, hash: 0 }
-    }
-}
-
+/// A request that the agent has been handed.
 #[derive(Debug)]
-struct Multiplied {
-    secret: u64,
-    hash: u64,
+pub struct Served {
+    /// The ids and flags that the agent was given.
+    pub context: Traceparent,
+    /// The state that goes with them.
+    pub tracestate: String,
+    /// The span that the caller named as its own.
+    pub caller: Option<SpanId>,
+    /// The baggage that came with the request.
+    pub baggage: Option<Baggage>,
 }
 
-impl Hasher for Multiplied {
-    fn finish(&self) -> u64 {
-        self.hash
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        let product = u128::from(self.hash ^ id ^ self.secret) * u128::from(self.secret);
-        self.hash = (product >> 64) as u64 ^ product as u64;
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    standing: Standing,
-    /// Whether the id is in the queue of those that may be forgotten.
-    queued: bool,
-    baggage: Option<Baggage>,
+/// What [`ServerSpans::end`] has to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the request counts as in flight until it is ended"]
+pub enum Place {
+    /// In the table, under this id.
+    Named(SpanId),
+    /// Counted only.
+    Unnamed,
 }
 
 /// What a span id means as a parent.
@@ -92,64 +73,128 @@ pub enum Standing {
     Session,
 }
 
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<u64, Entry, Keyed>,
+    /// The requests in flight, side by side so that they can be looked through.
+    live: Vec<Live>,
+    /// Ids of requests that may be forgotten, the oldest first.
+    ended: VecDeque<u64>,
+    /// The same of sessions. Their contexts are dangerous for as long as the
+    /// session lives, so requests that come and go must not push them out.
+    sessions: VecDeque<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// How many requests in flight have this id: that of a caller whose trace
+    /// is not recorded may come again and again.
+    in_flight: u32,
+    /// Its place among the live ones, while any is in flight.
+    slot: usize,
+    /// Whether it is never a parent.
+    session: bool,
+    /// Whether somebody named it since it was last considered for forgetting.
+    named: bool,
+    queued: Queued,
+    baggage: Option<Baggage>,
+}
+
+/// Which queue of those that may be forgotten an entry is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Queued {
+    #[default]
+    No,
+    Ended,
+    Session,
+}
+
+#[derive(Debug)]
+struct Live {
+    candidate: Candidate,
+    tracestate: String,
+}
+
 impl ServerSpans {
-    /// A table that remembers at most `capacity` requests in flight and as
-    /// many that have ended; beyond that the oldest ended ones are forgotten,
-    /// and a request that finds no room is not remembered.
+    /// A table that remembers at most `capacity` requests in flight, as many
+    /// that have ended and as many sessions; beyond that the oldest of the
+    /// latter are forgotten, and a request that finds no room is only counted.
     pub fn new(capacity: usize) -> Self {
         ServerSpans {
             shards: Default::default(),
-            in_flight: AtomicUsize::new(0),
+            named: AtomicUsize::new(0),
+            unnamed: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
             capacity: capacity.div_ceil(SHARDS).max(1),
         }
     }
 
     /// Remembers a request in flight under the id that the agent was given.
-    /// Answers whether there was room.
-    pub fn begin(&self, id: SpanId, baggage: Option<Baggage>) -> bool {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    pub fn begin(&self, served: Served) -> Place {
+        let Served { context, tracestate, caller, baggage } = served;
+        let id = context.span_id;
         let mut shard = self.shard(id);
-        if shard.entries.len() - shard.ended.len() >= self.capacity {
-            return false;
+        let shard = &mut *shard;
+        if shard.live.len() >= self.capacity {
+            return self.begin_unnamed();
         }
-        // The id of a caller whose trace is not recorded comes again and again.
-        let queued = shard.entries.get(&key(id)).is_some_and(|entry| entry.queued);
-        shard.entries.insert(key(id), Entry { standing: Standing::InFlight, queued, baggage });
-        true
+        let entry = shard.entries.entry(key(id)).or_default();
+        if entry.in_flight == 0 {
+            entry.slot = shard.live.len();
+            shard.live.push(Live { candidate: Candidate { context, caller }, tracestate });
+        }
+        entry.in_flight += 1;
+        entry.baggage = baggage;
+        self.named.fetch_add(1, Ordering::Relaxed);
+        if !self.served.load(Ordering::Relaxed) {
+            self.served.store(true, Ordering::Relaxed);
+        }
+        Place::Named(id)
     }
 
-    /// Says that the request of this id was answered.
-    pub fn end(&self, id: SpanId) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let mut shard = self.shard(id);
-        if let Some(entry) = shard.entries.get_mut(&key(id))
-            && entry.standing == Standing::InFlight
-        {
-            entry.standing = Standing::Ended;
-            if !std::mem::replace(&mut entry.queued, true) {
-                shard.retire(id, self.capacity);
-            }
-        }
+    /// Counts a request in flight that no call can name.
+    pub fn begin_unnamed(&self) -> Place {
+        self.unnamed.fetch_add(1, Ordering::Relaxed);
+        Place::Unnamed
+    }
+
+    /// Says that the request was answered.
+    pub fn end(&self, place: Place) {
+        let Place::Named(id) = place else {
+            self.unnamed.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        self.named.fetch_sub(1, Ordering::Relaxed);
+        self.shard(id).end(id, self.capacity);
     }
 
     /// Remembers an id that no call may have as parent.
     pub fn never_a_parent(&self, id: SpanId) {
-        let entry = Entry { standing: Standing::Session, queued: true, baggage: None };
         let mut shard = self.shard(id);
-        let replaced = shard.entries.insert(key(id), entry);
-        if !replaced.is_some_and(|old| old.queued) {
-            shard.retire(id, self.capacity);
+        let entry = shard.entries.entry(key(id)).or_default();
+        entry.session = true;
+        if entry.queued != Queued::Session {
+            entry.queued = Queued::Session;
+            shard.sessions.push_back(key(id));
+            shard.forget(Queued::Session, self.capacity);
         }
     }
 
-    /// What is known of an id.
+    /// What is known of an id that a call names.
     pub fn standing(&self, id: SpanId) -> Option<Standing> {
-        self.shard(id).entries.get(&key(id)).map(|entry| entry.standing)
+        let mut shard = self.shard(id);
+        let entry = shard.entries.get_mut(&key(id))?;
+        entry.named = true;
+        Some(match entry {
+            Entry { session: true, .. } => Standing::Session,
+            Entry { in_flight: 0, .. } => Standing::Ended,
+            _ => Standing::InFlight,
+        })
     }
 
     /// Whether a context is one that this sidecar handed out, or grew from one.
     pub fn knows(&self, context: &TraceContext) -> bool {
-        let known = |id| self.standing(id).is_some();
+        let known = |id: SpanId| self.shard(id).entries.contains_key(&key(id));
         known(context.parent.span_id) || context.mesh_span().is_some_and(known)
     }
 
@@ -158,24 +203,80 @@ impl ServerSpans {
         self.shard(id).entries.get(&key(id)).and_then(|entry| entry.baggage.clone())
     }
 
-    /// How many requests are being worked on now.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    /// The context that the agent was given with a request that is in flight.
+    pub fn context(&self, id: SpanId) -> Option<TraceContext> {
+        let shard = self.shard(id);
+        let entry = shard.entries.get(&key(id)).filter(|entry| entry.in_flight > 0)?;
+        let live = shard.live.get(entry.slot)?;
+        let tracestate = Tracestate::parse([live.tracestate.as_bytes()]);
+        Some(TraceContext { parent: live.candidate.context, tracestate })
     }
 
-    fn shard(&self, id: SpanId) -> std::sync::MutexGuard<'_, Shard> {
-        let index = usize::from(id.to_bytes()[7]) % SHARDS;
-        // Nothing panics while it holds the lock, and a table of hints stays
-        // usable even if something did.
-        self.shards[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Whether any request was ever remembered; where none is, the contexts of
+    /// other sidecars reach the agent without us.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// How many requests are being worked on now.
+    pub fn in_flight(&self) -> usize {
+        self.named.load(Ordering::Relaxed) + self.unnamed.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, id: SpanId) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[usize::from(id.to_bytes()[7]) % SHARDS])
     }
 }
 
+/// Nothing panics while it holds a lock, and a table of hints stays usable
+/// even if something did.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shard {
-    fn retire(&mut self, id: SpanId, capacity: usize) {
-        self.ended.push_back(key(id));
-        while self.ended.len() > capacity {
-            if let Some(oldest) = self.ended.pop_front() {
+    fn end(&mut self, id: SpanId, capacity: usize) {
+        let Some(entry) = self.entries.get_mut(&key(id)) else { return };
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        if entry.in_flight > 0 || entry.slot >= self.live.len() {
+            return;
+        }
+        let slot = entry.slot;
+        let newly = entry.queued == Queued::No;
+        if newly {
+            entry.queued = Queued::Ended;
+        }
+        self.live.swap_remove(slot);
+        if let Some(moved) = self.live.get(slot)
+            && let Some(entry) = self.entries.get_mut(&key(moved.candidate.context.span_id))
+        {
+            entry.slot = slot;
+        }
+        if newly {
+            self.ended.push_back(key(id));
+            self.forget(Queued::Ended, capacity);
+        }
+    }
+
+    /// Forgets the oldest of one kind until there is room. A session that was
+    /// named meanwhile is spared once, because it is in use.
+    fn forget(&mut self, kind: Queued, capacity: usize) {
+        let mut spared = 0;
+        loop {
+            let queue = if kind == Queued::Session { &mut self.sessions } else { &mut self.ended };
+            if queue.len() <= capacity {
+                return;
+            }
+            let Some(oldest) = queue.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&oldest).filter(|entry| entry.queued == kind) else {
+                continue;
+            };
+            if entry.in_flight > 0 {
+                entry.queued = Queued::No;
+            } else if kind == Queued::Session && spared < capacity && std::mem::take(&mut entry.named) {
+                spared += 1;
+                queue.push_back(oldest);
+            } else {
                 self.entries.remove(&oldest);
             }
         }
@@ -184,73 +285,4 @@ impl Shard {
 
 fn key(id: SpanId) -> u64 {
     u64::from_be_bytes(id.to_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::trace::ids::Ids;
-
-    fn id(text: &str) -> SpanId {
-        SpanId::from_hex(text).unwrap()
-    }
-
-    const OURS: &str = "b7ad6b7169203331";
-    const THEIRS: &str = "00f067aa0ba902b7";
-
-    #[test]
-    fn baggage_is_found_by_the_id() {
-        let spans = ServerSpans::new(64);
-        spans.begin(id(OURS), Baggage::parse([b"k=v".as_slice()]));
-        assert_eq!(spans.baggage(id(OURS)).unwrap().as_str(), "k=v");
-        spans.end(id(OURS));
-        assert_eq!(spans.baggage(id(OURS)).unwrap().as_str(), "k=v");
-        assert!(spans.baggage(id(THEIRS)).is_none());
-    }
-
-    #[test]
-    fn the_table_is_bounded_in_both_kinds() {
-        let spans = ServerSpans::new(SHARDS * 4);
-        let ids = Ids::seeded(1, 2);
-        let mut refused = 0;
-        let given: Vec<_> = (0..1_000).map(|_| ids.span_id()).collect();
-        for id in &given {
-            refused += usize::from(!spans.begin(*id, None));
-        }
-        assert_eq!(refused, 1_000 - SHARDS * 4);
-        for id in &given {
-            spans.end(*id);
-            spans.never_a_parent(ids.span_id());
-        }
-        let held: usize = spans.shards.iter().map(|s| s.lock().unwrap().entries.len()).sum();
-        assert!(held <= SHARDS * 8, "{held}");
-        assert_eq!(spans.in_flight(), 0);
-    }
-
-    #[test]
-    fn a_live_id_that_turns_out_to_be_a_sessions_does_not_stay_for_ever() {
-        let spans = ServerSpans::new(SHARDS);
-        let ids = Ids::seeded(3, 4);
-        for _ in 0..1_000 {
-            let id = ids.span_id();
-            spans.begin(id, None);
-            spans.never_a_parent(id);
-            spans.end(id);
-        }
-        let held: usize = spans.shards.iter().map(|s| s.lock().unwrap().entries.len()).sum();
-        assert!(held <= SHARDS, "{held}");
-    }
-
-    #[test]
-    fn an_id_that_comes_again_takes_one_place() {
-        let spans = ServerSpans::new(SHARDS * 2);
-        for _ in 0..1_000 {
-            assert!(spans.begin(id(OURS), None));
-            assert!(spans.begin(id(OURS), None));
-            spans.end(id(OURS));
-            spans.end(id(OURS));
-        }
-        assert_eq!(spans.standing(id(OURS)), Some(Standing::Ended));
-        assert_eq!(spans.in_flight(), 0);
-    }
 }

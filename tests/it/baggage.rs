@@ -145,9 +145,9 @@ async fn what_the_agent_drops_is_restored() {
     }
 }
 
-/// Whose baggage it is, is known by the parent's id; without one nothing is guessed.
+/// Whose baggage it is, is known by the parent's id. Where the parent is inferred, nothing is guessed of whose it is.
 #[tokio::test]
-async fn nothing_is_restored_without_a_parent() {
+async fn nothing_is_restored_for_an_inferred_parent() {
     let path = Path::start(Copies::Nothing, &[]).await;
     legacy_call(1, json!({"baggage": "user=7"})).send(path.sidecar.inbound()).await;
     assert_eq!(carried(&path.peer.last()), in_both("mcp.mesh.agent=planner"));

@@ -6,9 +6,11 @@ mod carriers;
 mod chains;
 mod destinations;
 mod formats;
+mod held;
 mod parents;
 mod splice;
 mod trust;
+mod unsaid;
 
 use crate::support::mesh::{Answer, Asked, Call, Mesh, Running, Server, Side, Span, result};
 

@@ -68,20 +68,19 @@ async fn a_callers_trace_goes_all_the_way() {
     assert_eq!(chain.peer.last().meta("tracestate"), Some(format!("mt={},vendor=x y", spans[2].id)));
 }
 
-/// Without anything passed on there are two traces, and the second says so.
+/// Without anything passed on, one request at a time is one trace still.
 #[tokio::test]
-async fn an_agent_that_passes_nothing_on_breaks_the_trace() {
+async fn an_agent_that_passes_nothing_on_is_followed_while_it_does_one_thing() {
     let chain = Chain::start(Copies::Nothing).await;
     modern_call(1, json!({})).send(chain.first.inbound()).await;
     let spans = chain.mesh.stop().await;
-    assert_eq!(spans.len(), 3);
-    assert_eq!((spans[1].parent.as_str(), spans[1].parent_method()), ("", ("ambiguous".to_owned(), false)));
-    assert_eq!(spans[2].parent, spans[1].id);
+    assert_eq!(tree(&spans), TREE);
+    assert_eq!(spans[1].parent_method(), ("inferred.single".to_owned(), false));
 }
 
 #[tokio::test]
 async fn a_hundred_calls_at_once_have_their_exact_parents() {
-    for (copies, method) in [(Copies::Meta, "propagated.meta"), (Copies::Headers, "propagated.header")] {
+    for (copies, method) in [(Copies::Meta, "propagated.meta"), (Copies::Shim, "propagated.shim")] {
         let chain = Chain::start(copies).await;
         let mut calls = JoinSet::new();
         for number in 0..100 {

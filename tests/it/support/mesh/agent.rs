@@ -17,6 +17,8 @@ pub enum Copies {
     Meta,
     /// The trace headers, as instrumented HTTP clients do, but for baggage.
     Headers,
+    /// The same with the mark of our shim.
+    Shim,
     /// Nothing.
     Nothing,
 }
@@ -68,12 +70,19 @@ pub fn own_call(asked: &Asked, copies: Copies) -> Call {
     let message: Value =
         json!({"jsonrpc": "2.0", "id": asked.id(), "method": "tools/call", "params": params});
     let mut call = Call::post(message.to_string());
-    if copies == Copies::Headers {
+    if matches!(copies, Copies::Headers | Copies::Shim) {
         for key in ["traceparent", "tracestate", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"] {
             if let Some(value) = asked.header(key) {
-                call = call.header(key, value);
+                call =
+                    call.header(key, if copies == Copies::Shim { marked(value) } else { value.to_owned() });
             }
         }
     }
     call
+}
+
+/// What the shim makes of `tracestate`: it marks our member.
+fn marked(value: &str) -> String {
+    let mark = |member: &str| format!("{member}{}", if member.starts_with("mt=") { ";s" } else { "" });
+    value.split(',').map(mark).collect::<Vec<_>>().join(",")
 }
