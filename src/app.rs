@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::net::registry::Registry;
 use crate::proxy::accept;
+use crate::proxy::peers::Peers;
 use crate::proxy::route::Route;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
@@ -121,6 +122,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         server_spans: ServerSpans::new(SERVER_SPANS),
         background: Background::default(),
         stuck: Stuck::default(),
+        peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
     });
     let open = Arc::new(AtomicUsize::new(0));
     for index in 0..config.workers {
@@ -133,7 +135,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
             spans: SpanPool::default(),
         };
         let listeners = bound.of_worker(index)?;
-        let run = work(Arc::new(worker), listeners, phases.clone());
+        let run = work(Arc::new(worker), listeners, phases.clone(), index == 0);
         sidecar.workers.push(thread(format!("worker-{index}"), run)?);
     }
     let control = control(bound.admin, admin, exporter, task, phases);
@@ -236,6 +238,7 @@ async fn work(
     worker: Arc<Worker>,
     listeners: Vec<(Arc<Route>, TcpListener)>,
     mut phases: watch::Receiver<Phase>,
+    looks_after_peers: bool,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
     for (route, listener) in listeners {
@@ -247,7 +250,12 @@ async fn work(
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     while *phases.borrow() == Phase::Serving {
         tokio::select! {
-            _ = ticks.tick() => worker.registry.tick(),
+            _ = ticks.tick() => {
+                worker.registry.tick();
+                if looks_after_peers {
+                    worker.look_after_peers(Instant::now());
+                }
+            }
             changed = phases.changed() => if changed.is_err() { break },
         }
     }

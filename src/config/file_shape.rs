@@ -68,6 +68,8 @@ pub(crate) struct LimitsShape {
     pub(crate) response_timeout: Text,
     pub(crate) drain_timeout: Text,
     pub(crate) expect_timeout: Text,
+    pub(crate) pending: Text,
+    pub(crate) pending_timeout: Text,
 }
 
 /// One word or a list of hosts. An untagged enum would lose the places of the

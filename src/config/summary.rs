@@ -91,6 +91,8 @@ fn limits(limits: &Limits) -> String {
         response_timeout,
         drain_timeout,
         expect_timeout,
+        pending,
+        pending_timeout,
     } = limits;
     let mut text = "limits".to_owned();
     let sizes = [("body", max_body_bytes), ("event", max_event_bytes), ("head", max_head_bytes)];
@@ -99,7 +101,8 @@ fn limits(limits: &Limits) -> String {
     }
     let _ = write!(
         text,
-        " headers={max_headers} connections={max_connections} concurrent_streams={max_concurrent_streams}"
+        " headers={max_headers} connections={max_connections} concurrent_streams={max_concurrent_streams} \
+         pending={pending}"
     );
     let times = [
         ("head_timeout", head_timeout),
@@ -109,6 +112,7 @@ fn limits(limits: &Limits) -> String {
         ("response_timeout", response_timeout),
         ("drain_timeout", drain_timeout),
         ("expect_timeout", expect_timeout),
+        ("pending_timeout", pending_timeout),
     ];
     for (name, time) in times {
         let _ = write!(text, " {name}={}", show_duration(*time));

@@ -107,6 +107,8 @@ limits:
   response_timeout: 5m
   drain_timeout: 6s
   expect_timeout: 7ms
+  pending: 99
+  pending_timeout: 800ms
 "#,
     )
     .unwrap();
@@ -138,6 +140,8 @@ limits:
         response_timeout: Duration::from_secs(300),
         drain_timeout: Duration::from_secs(6),
         expect_timeout: Duration::from_millis(7),
+        pending: 99,
+        pending_timeout: Duration::from_millis(800),
     };
     assert_eq!(config.limits, expect);
 }
@@ -383,7 +387,7 @@ admin [::]:14020, 2 worker(s)
 service unknown_service:meshtrace
 records 1 % of traces, chosen by trace id, whatever the parent decided
 propagates tracecontext, baggage to private destinations; _meta wins over headers
-limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s";
+limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s pending_timeout=1h";
     assert_eq!(config.summary().join("\n"), expect);
 }
 

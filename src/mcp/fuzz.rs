@@ -9,6 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::batch;
 use super::message::{Doubt, Id, Kind, Message, Text, parse, parse_answer};
 use super::meta::{Carrier, splice};
 
@@ -28,7 +29,7 @@ pub fn fuzz_message(data: &[u8]) {
             assert!(is_leniency(data, &error.to_string()), "read what is no JSON: {error}: {message:?}");
         }
         (Err(doubt), Ok(tree)) => match doubt {
-            Doubt::Batch => assert!(tree.is_array()),
+            Doubt::Batch => compare_batch(data, &tree),
             Doubt::NotObject => assert!(!tree.is_array() && !tree.is_object()),
             Doubt::Duplicate => assert!(tree.is_object()),
             Doubt::BadShape => assert!(is_bad_shape(data), "refused a message: {tree}"),
@@ -79,6 +80,18 @@ fn forget_params(message: &mut Message<'_>) {
     message.params_protocol_version = None;
     message.params_client_name = None;
     message.meta = Default::default();
+}
+
+/// Compares the elements of a batch with those of the tree.
+fn compare_batch(data: &[u8], tree: &Value) {
+    let Value::Array(tree) = tree else { panic!("no array was taken for a batch") };
+    let Ok(elements) = batch::elements(data, usize::MAX) else {
+        return;
+    };
+    assert_eq!(elements.len(), tree.len());
+    for (element, value) in elements.into_iter().zip(tree) {
+        assert_eq!(serde_json::from_slice::<Value>(&data[element]).ok().as_ref(), Some(value));
+    }
 }
 
 /// Splices trace context, chosen by the first byte of `data`, into the message that the rest of it

@@ -5,6 +5,7 @@
 //! Nothing here does I/O or builds a tree. Whatever is not understood beyond doubt is reported as a
 //! [`message::Doubt`], so that the caller can pass the bytes on as they came.
 
+pub mod batch;
 pub mod message;
 pub mod meta;
 pub mod method;

@@ -47,6 +47,13 @@ pub(super) const ANSWERS: &[&str] = &[
     r#"{"id":4,"jsonrpc":"2.0","error":null,"result":{"tools":[{"name":"get_weather","description":"Weather","inputSchema":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}],"ttlMs":1000}}"#,
 ];
 
+/// Batches, as MCP 2025-03-26 has them.
+pub(super) const BATCHES: &[&str] = &[
+    r#"[{"jsonrpc":"2.0","id":1,"method":"tools/list"},{"jsonrpc":"2.0","method":"notifications/initialized"}]"#,
+    r#" [ {"result":{"content":["]","{"]},"jsonrpc":"2.0","id":1} ,
+ {"jsonrpc":"2.0","id":"1","error":{"code":-1,"message":"\"}}]"#,
+];
+
 /// Streams, to be read as they are and with other line ends.
 pub(super) const STREAMS: &[&str] = &[
     "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n",

@@ -3,9 +3,11 @@
 //! A counter is a shared atomic: counting never locks, looks up a label or allocates on the usual path of a request.
 
 mod export;
+mod peers;
 mod proxy;
 
 pub use export::ExportMetrics;
+pub use peers::PeerMetrics;
 pub use proxy::ProxyMetrics;
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +20,8 @@ pub struct Metrics {
     pub export: ExportMetrics,
     /// What happened on the request path.
     pub proxy: ProxyMetrics,
+    /// What is remembered of peers.
+    pub peers: PeerMetrics,
     /// Connections to the admin port that were closed to make room.
     pub admin_closed: Counter,
 }
@@ -36,6 +40,7 @@ impl Metrics {
             admin_closed,
             export: ExportMetrics::register(registry),
             proxy: ProxyMetrics::register(registry, parent_methods),
+            peers: PeerMetrics::register(registry, &["pending", "sessions"]),
         }
     }
 }

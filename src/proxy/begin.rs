@@ -1,6 +1,7 @@
 //! From a request that was read to a request that is ready to leave: find the
 //! parent, decide sampling, start the span, inject the context.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -11,14 +12,16 @@ use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::attributes;
 use super::body::RequestBody;
-use super::exchange::{Answer, Awaited, Exchange};
+use super::exchange::{Answer, Awaited, Exchange, Held, MAX_BATCH, Side, Waiting};
 use super::headers::{self, Survey};
-use super::inject::{Context, Injection};
+use super::inject::{self, Context, Injection};
+use super::peers::SessionKey;
 use super::read::Read;
 use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
 use super::subject::{Call, Subject};
 use super::worker::Worker;
-use crate::mcp::message::{self, Message};
+use crate::mcp::batch;
+use crate::mcp::message::{self, Doubt, Message};
 use crate::net::dial;
 use crate::trace::context::{Claim, Outgoing, TraceContext, flags};
 use crate::trace::links::{self, Parent};
@@ -70,7 +73,7 @@ pub struct Begun {
     /// The body, with context in `_meta` where that is due.
     pub body: RequestBody,
     /// The exchange to tell of the response; `None` where nothing is recorded.
-    pub exchange: Option<Box<Exchange>>,
+    pub exchange: Option<Held>,
 }
 
 /// Steps 5 to 7 of the life of a request.
@@ -83,25 +86,70 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
         Some((_, why)) => (None, why.as_str()),
         None => match message::parse(&bytes) {
             Ok(message) => (Some(message), None),
+            Err(Doubt::Batch) => match begin_batch(worker, met, head, &bytes) {
+                Some(begun) => return begun,
+                None => (None, Some("not_understood")),
+            },
             Err(_) => (None, Some("not_understood")),
         },
     };
     let start = Start { worker, met, head, message: message.as_ref(), note };
-    let subject = Subject::of(head, met.survey, message.as_ref());
-    let started = if met.outbound { start.outbound(&subject) } else { start.inbound(&subject) };
-    let Started { mut exchange, injection, served } = started;
+    let subject = start.subject();
+    let mut started = start.begin(&subject);
+    let side = start.side(&subject, started.waiting.is_some());
+    let injection = &started.injection;
     let spliced = injection.apply(head, met.survey, &bytes, message.as_ref(), &worker.settings.propagation);
-    if let (Some(mut served), Some(exchange)) = (served, &mut exchange) {
-        if let Context::Write(given) = injection.context {
-            served.tracestate = given.tracestate;
-        }
-        exchange.remember(worker.tracer.server_spans.begin(served));
-    }
+    started.remember(worker);
+    let exchange = started.waiting.map(|waiting| Exchange::new(Arc::clone(worker), waiting, side));
+    let exchange = exchange.map(|exchange| Held::new(exchange, met.started));
     let body = match unread {
         Some((body, _)) => body,
         None => RequestBody::Whole(Some(spliced.unwrap_or(bytes))),
     };
     Begun { body, exchange }
+}
+
+/// The same for a batch (MCP 2025-03-26): each message has a parent, a span
+/// and a context of its own; the headers can hold one, that of the first
+/// request. `None` where it is no batch of MCP.
+fn begin_batch(
+    worker: &Arc<Worker>,
+    met: Met<'_>,
+    head: &mut request::Parts,
+    bytes: &Bytes,
+) -> Option<Begun> {
+    let mut messages = Vec::new();
+    for element in batch::elements(bytes, MAX_BATCH).ok()? {
+        messages.push((message::parse(bytes.get(element.clone())?).ok()?, element));
+    }
+    let mut side = Side::default();
+    let mut all = Vec::with_capacity(messages.len());
+    for (message, _) in &messages {
+        let start = Start { worker, met, head, message: Some(message), note: None };
+        let subject = start.subject();
+        if matches!(subject, Subject::Http) {
+            return None;
+        }
+        let started = start.begin(&subject);
+        if side.session.is_none() {
+            side = start.side(&subject, started.waiting.is_some());
+        }
+        all.push(started);
+    }
+    let edits: Vec<_> =
+        all.iter().zip(&messages).map(|(started, (m, at))| (&started.injection, m, at.clone())).collect();
+    let spliced = inject::apply_to_batch(&edits, head, met.survey, bytes, &worker.settings.propagation);
+    let mut waits = Vec::with_capacity(all.len());
+    for mut started in all {
+        started.remember(worker);
+        waits.extend(started.waiting);
+    }
+    let mut waits = waits.into_iter();
+    let exchange = waits.next().map(|first| {
+        let exchange = Exchange::of_batch(Arc::clone(worker), first, waits.collect(), side);
+        Held::new(exchange, met.started)
+    });
+    Some(Begun { body: RequestBody::Whole(Some(spliced.unwrap_or_else(|| bytes.clone()))), exchange })
 }
 
 struct Start<'a> {
@@ -139,19 +187,64 @@ impl<'a> Under<'a> {
 
 /// A request that is decided about.
 struct Started {
-    exchange: Option<Box<Exchange>>,
+    waiting: Option<Waiting>,
     injection: Injection,
     /// What calls may have as parent from now on.
     served: Option<Served>,
 }
 
 impl Started {
-    fn new(exchange: Option<Box<Exchange>>, injection: Injection) -> Self {
-        Started { exchange, injection, served: None }
+    fn new(waiting: Option<Waiting>, injection: Injection) -> Self {
+        Started { waiting, injection, served: None }
+    }
+
+    /// Lets calls have the request as parent, with the context that it was given.
+    fn remember(&mut self, worker: &Worker) {
+        if let (Some(mut served), Some(waiting)) = (self.served.take(), &mut self.waiting) {
+            if let Context::Write(given) = &mut self.injection.context {
+                served.tracestate = std::mem::take(&mut given.tracestate);
+            }
+            waiting.remember(worker.tracer.server_spans.begin(served));
+        }
     }
 }
 
 impl Start<'_> {
+    fn begin(&self, subject: &Subject<'_>) -> Started {
+        if self.met.outbound { self.outbound(subject) } else { self.inbound(subject) }
+    }
+
+    /// What the request is about, with what its session is known to have agreed on.
+    fn subject(&self) -> Subject<'_> {
+        let mut subject = Subject::of(self.head, self.met.survey, self.message);
+        if let Subject::Call(call) = &mut subject
+            && call.version.is_none()
+            && let Some(session) = call.session
+        {
+            let version = self.worker.tracer.peers.version(self.session(session), self.met.started);
+            call.version = version.map(|version| Cow::Owned(version.into_string()));
+        }
+        subject
+    }
+
+    fn session(&self, id: &str) -> SessionKey {
+        self.worker.tracer.peers.session(self.met.outbound, self.met.target, id)
+    }
+
+    /// Where the exchange takes place, as far as that matters to its end.
+    fn side(&self, subject: &Subject<'_>, recorded: bool) -> Side {
+        let session = match subject {
+            Subject::Call(call) if recorded => call.session,
+            Subject::EndOfSession(session) => Some(*session),
+            _ => None,
+        };
+        Side {
+            outbound: self.met.outbound,
+            session: session.map(|id| self.session(id)),
+            ends_session: matches!(subject, Subject::EndOfSession(_)),
+        }
+    }
+
     /// A request to the pod: its SERVER span continues what the caller sent.
     fn inbound(&self, subject: &Subject<'_>) -> Started {
         let claim = self.claim();
@@ -177,18 +270,18 @@ impl Start<'_> {
             return self.ignored(subject, parent, injection);
         }
         let decided = self.decide(subject, Under::context(parent));
-        let exchange = match decided.span {
+        let waiting = match decided.span {
             Some(mut span) => {
                 if session_long {
                     tracer.server_spans.never_a_parent(span.span_id);
                 }
                 self.link_inbound(&mut span, &claim);
-                Some(self.exchange(span, subject))
+                Some(self.waiting(span, subject))
             }
             None => self.is_worked_on(subject).then(|| self.unrecorded()),
         };
         if session_long {
-            return self.unnamed(subject, Started::new(exchange, injection));
+            return self.unnamed(subject, Started::new(waiting, injection));
         }
         let baggage = if trusted { self.baggage() } else { None };
         injection.baggage = baggage.clone();
@@ -199,14 +292,14 @@ impl Start<'_> {
             baggage,
         });
         injection.context = Context::Write(decided.outgoing);
-        Started { exchange, injection, served }
+        Started { waiting, injection, served }
     }
 
     /// A request to the pod that gets no span. What the agent calls meanwhile
     /// may still belong to it, and then hangs under the caller.
     fn ignored(&self, subject: &Subject<'_>, parent: Option<&TraceContext>, injection: Injection) -> Started {
         if self.worker.settings.disabled || !self.is_worked_on(subject) {
-            return Started::new(None, injection);
+            return Started::new(self.unseen(subject), injection);
         }
         let started = Started::new(Some(self.unrecorded()), injection);
         let Some(context) = parent.filter(|_| !is_session_long(subject)) else {
@@ -219,8 +312,8 @@ impl Start<'_> {
 
     /// A request that no call can name, and that may make calls.
     fn unnamed(&self, subject: &Subject<'_>, mut started: Started) -> Started {
-        if let Some(exchange) = started.exchange.as_mut().filter(|_| self.is_worked_on(subject)) {
-            exchange.remember(self.worker.tracer.server_spans.begin_unnamed());
+        if let Some(waiting) = started.waiting.as_mut().filter(|_| self.is_worked_on(subject)) {
+            waiting.remember(self.worker.tracer.server_spans.begin_unnamed());
         }
         started
     }
@@ -238,7 +331,7 @@ impl Start<'_> {
         }
         if !self.wants_span(subject) {
             self.take_mark_off(&mut injection, &claim);
-            return Started::new(None, injection);
+            return Started::new(self.unseen(subject), injection);
         }
         let call = links::Call {
             claim,
@@ -257,11 +350,11 @@ impl Start<'_> {
             injection.baggage = self.outgoing_baggage(parent.server_span);
             injection.context = Context::Write(decided.outgoing);
         }
-        let exchange = decided.span.map(|mut span| {
+        let waiting = decided.span.map(|mut span| {
             self.describe_parent(&mut span, &parent);
-            self.exchange(span, subject)
+            self.waiting(span, subject)
         });
-        Started::new(exchange, injection)
+        Started::new(waiting, injection)
     }
 
     /// Whether a context of ours is among what a call carries.
@@ -294,14 +387,19 @@ impl Start<'_> {
     /// Whether the agent is busy with a request, and so may make calls for it.
     fn is_worked_on(&self, subject: &Subject<'_>) -> bool {
         match subject {
-            Subject::Quiet => false,
+            Subject::Quiet | Subject::EndOfSession(_) => false,
             Subject::Call(call) => !call.notification && call.method != LISTEN,
             Subject::Http => true,
         }
     }
 
-    fn unrecorded(&self) -> Box<Exchange> {
-        Box::new(Exchange::unrecorded(Arc::clone(self.worker), self.met.started))
+    fn unrecorded(&self) -> Waiting {
+        Waiting::unrecorded(self.met.started)
+    }
+
+    /// A request without a span whose response matters all the same.
+    fn unseen(&self, subject: &Subject<'_>) -> Option<Waiting> {
+        matches!(subject, Subject::EndOfSession(_)).then(|| self.unrecorded())
     }
 
     fn propagation(&self) -> &Propagation {
@@ -311,7 +409,7 @@ impl Start<'_> {
     fn wants_span(&self, subject: &Subject<'_>) -> bool {
         let settings = &self.worker.settings;
         let method = match subject {
-            Subject::Quiet => return false,
+            Subject::Quiet | Subject::EndOfSession(_) => return false,
             Subject::Http if !settings.spans.http => return false,
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
@@ -437,13 +535,13 @@ impl Start<'_> {
         Decided { span: Some(span), outgoing }
     }
 
-    fn exchange(&self, span: Box<Span>, subject: &Subject<'_>) -> Box<Exchange> {
+    fn waiting(&self, span: Box<Span>, subject: &Subject<'_>) -> Waiting {
         let awaited = match subject {
             Subject::Call(call) if call.notification => Awaited::Acknowledgement,
             Subject::Call(call) => Awaited::Answer(answer(call)),
             _ => Awaited::Response,
         };
-        Box::new(Exchange::new(Arc::clone(self.worker), span, self.met.started, awaited))
+        Waiting::new(span, self.met.started, awaited)
     }
 
     /// Links to the claim that lost, or to the one that is not trusted.
@@ -482,7 +580,12 @@ impl Start<'_> {
 }
 
 fn answer(call: &Call<'_>) -> Answer {
-    Answer { id: call.id.clone(), initialize: call.method == "initialize", modern: call.modern }
+    Answer {
+        id: call.id.clone(),
+        initialize: call.method == "initialize",
+        modern: call.modern,
+        granted: None,
+    }
 }
 
 /// The request that stays open for as long as a client listens (MCP 2026-07-28).
@@ -492,7 +595,7 @@ const LISTEN: &str = "subscriptions/listen";
 /// start the tasks of a session while they handle one of these.
 fn is_session_long(subject: &Subject<'_>) -> bool {
     match subject {
-        Subject::Quiet => true,
+        Subject::Quiet | Subject::EndOfSession(_) => true,
         Subject::Call(call) => call.notification || call.method == "initialize" || call.method == LISTEN,
         Subject::Http => false,
     }

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::InFlight;
-use super::exchange::{Exchange, Progress};
+use super::exchange::{Exchange, Held, Progress};
 use super::expect::Gate;
 use super::upstream::{Guard, Upstream};
 
@@ -130,7 +130,7 @@ pub struct ResponseBody {
     /// The length that the head of an empty body names, which hyper has to
     /// be told so that the field stays where it stands.
     said: Option<u64>,
-    exchange: Option<Box<Exchange>>,
+    exchange: Option<Held>,
     /// Frees both connections for the next exchange when dropped.
     held: Option<(Guard, InFlight)>,
 }
@@ -167,7 +167,7 @@ impl ResponseBody {
     pub fn upstream(
         incoming: Incoming,
         upstream: Arc<Upstream>,
-        exchange: Option<Box<Exchange>>,
+        exchange: Option<Held>,
         held: (Guard, InFlight),
     ) -> Self {
         let mut body = ResponseBody {
@@ -186,7 +186,7 @@ impl ResponseBody {
 
     fn finish(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.body_ended();
+            exchange.with(Exchange::body_ended);
         }
     }
 
@@ -195,7 +195,7 @@ impl ResponseBody {
             in_flight.torn();
         }
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.body_failed(error);
+            exchange.with(|exchange| exchange.body_failed(error));
         }
     }
 
@@ -276,7 +276,7 @@ impl Body for ResponseBody {
             Err(frame) => return Poll::Ready(Some(Ok(frame))),
         };
         if let Some(exchange) = &mut this.exchange
-            && exchange.observe(&data) == Progress::Decided
+            && exchange.with(|exchange| exchange.observe(&data)) == Progress::Decided
         {
             this.exchange = None;
         }

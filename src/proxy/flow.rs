@@ -11,7 +11,7 @@ use super::begin::{self, Begun, Met};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::{Connection, InFlight};
 use super::error::{Abort, Breakage, ProxyError};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Held};
 use super::expect::Gate;
 use super::headers::Survey;
 use super::hop::{self, Asked};
@@ -90,7 +90,7 @@ struct Forward {
     connection: Arc<Connection>,
     target: Arc<Authority>,
     asked: Asked,
-    exchange: Option<Box<Exchange>>,
+    exchange: Option<Held>,
     in_flight: InFlight,
 }
 
@@ -115,7 +115,7 @@ impl Forward {
             Err(Refused::Say(error)) => return Ok(self.fail(error)),
             Err(Refused::Abort(error)) => {
                 if let Some(mut exchange) = self.exchange.take() {
-                    exchange.failed(&error);
+                    exchange.with(|exchange| exchange.failed(&error));
                 }
                 return Err(Abort(error));
             }
@@ -131,7 +131,7 @@ impl Forward {
             && switch::switches(&response, self.asked)
         {
             if let Some(mut exchange) = self.exchange.take() {
-                exchange.switched();
+                exchange.with(Exchange::switched);
             }
             let upgraded = hyper::upgrade::on(&mut response);
             switch::join(downstream, upgraded, Arc::clone(&upstream), Arc::clone(&self.connection));
@@ -196,7 +196,7 @@ impl Forward {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
-            exchange.response_head(&head, survey);
+            exchange.with(|exchange| exchange.response_head(&head, survey, &self.target));
         }
         let length = if body.is_end_stream() { hop::only_length(&head) } else { None };
         let body =
@@ -206,7 +206,7 @@ impl Forward {
 
     fn fail(mut self, error: ProxyError) -> Response<ResponseBody> {
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.failed(&error);
+            exchange.with(|exchange| exchange.failed(&error));
         }
         refuse(&self.connection, &error)
     }

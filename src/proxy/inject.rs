@@ -1,6 +1,8 @@
 //! Writes the decided context into a request: into its headers, and into
 //! `params._meta` by editing bytes where the message allows that beyond doubt.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request};
 
@@ -115,6 +117,47 @@ impl Injection {
         let mut out = Vec::with_capacity(body.len() + 512);
         meta::splice(body, message, &carrier, &mut out).then_some(out)
     }
+}
+
+/// Does the same for a batch: each message gets its own context, and the
+/// headers that of the first message that has one to give.
+pub fn apply_to_batch(
+    edits: &[(&Injection, &Message<'_>, Range<usize>)],
+    head: &mut request::Parts,
+    survey: Survey,
+    body: &Bytes,
+    propagation: &Propagation,
+) -> Option<Bytes> {
+    let signed = match survey.has(Survey::SIGNED) {
+        true => Signed::of(&head.headers),
+        false => Signed::default(),
+    };
+    let gives = |(injection, ..): &&(&Injection, _, _)| matches!(injection.context, Context::Write(_));
+    if let Some((first, ..)) = edits.iter().find(gives).or(edits.first())
+        && !signed.context
+    {
+        first.write_headers(&mut head.headers, propagation);
+    }
+    let mut out = Vec::with_capacity(body.len() + 256 * edits.len());
+    let mut done = 0;
+    for (injection, message, place) in edits {
+        let old = body.get(place.clone())?;
+        let may = injection.into_meta && !signed.body;
+        if let Some(new) = Some(*injection).filter(|_| may).and_then(|i| i.splice(old, message, propagation))
+        {
+            out.extend_from_slice(body.get(done..place.start)?);
+            out.extend_from_slice(&new);
+            done = place.end;
+        }
+    }
+    if done == 0 {
+        return None;
+    }
+    out.extend_from_slice(body.get(done..)?);
+    if head.headers.contains_key(header::CONTENT_LENGTH) {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(out.len()));
+    }
+    Some(Bytes::from(out))
 }
 
 /// What of a request is covered by a signature and so must not be touched.

@@ -13,6 +13,7 @@ pub mod flow;
 pub mod headers;
 pub mod hop;
 pub mod inject;
+pub mod peers;
 pub mod read;
 pub mod route;
 pub mod settings;

@@ -110,6 +110,11 @@ pub struct Limits {
     /// How long a client that sent `Expect: 100-continue` is given to hear
     /// from the upstream before the body is read without its answer.
     pub expect_timeout: Duration,
+    /// Most requests that are remembered because their answer may come on
+    /// another connection, and most sessions; the oldest makes room.
+    pub pending: usize,
+    /// How long such a request is remembered, and a session that nobody uses.
+    pub pending_timeout: Duration,
 }
 
 impl Limits {
@@ -139,6 +144,8 @@ impl Default for Limits {
             response_timeout: Duration::from_secs(60 * 60),
             drain_timeout: Duration::from_secs(25),
             expect_timeout: Duration::from_secs(1),
+            pending: 16_384,
+            pending_timeout: Duration::from_secs(60 * 60),
         }
     }
 }

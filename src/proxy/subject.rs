@@ -25,9 +25,11 @@ const MODERN: &str = "2026-07-28";
 pub enum Subject<'a> {
     /// A JSON-RPC request or notification of MCP.
     Call(Box<Call<'a>>),
-    /// MCP traffic that belongs to no single call: a stream, an answer to the
-    /// server, the end of a session.
+    /// MCP traffic that belongs to no single call: a stream, or an answer to
+    /// the server.
     Quiet,
+    /// The request to end a session of before 2026-07-28: the session.
+    EndOfSession(&'a str),
     /// Anything else.
     Http,
 }
@@ -68,7 +70,10 @@ impl<'a> Subject<'a> {
                 Kind::Response => Subject::Http,
                 _ => of_message(head, message, said, session),
             },
-            None if is_stream(head, said, session) => Subject::Quiet,
+            None if is_stream(head, said, session) => match session {
+                Some(session) if head.method == Method::DELETE => Subject::EndOfSession(session),
+                _ => Subject::Quiet,
+            },
             None if has_mcp => of_headers(head, said),
             None => Subject::Http,
         }
@@ -245,7 +250,7 @@ mod tests {
         let stream = head("GET", &[("accept", "text/event-stream")]);
         assert!(matches!(Subject::of(&stream, Survey::of(&stream.headers), None), Subject::Quiet));
         let end = head("DELETE", &[("mcp-session-id", "s")]);
-        assert!(matches!(Subject::of(&end, Survey::of(&end.headers), None), Subject::Quiet));
+        assert!(matches!(Subject::of(&end, Survey::of(&end.headers), None), Subject::EndOfSession("s")));
         let answer = head("POST", &[("mcp-session-id", "s")]);
         let message = message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap();
         assert!(matches!(Subject::of(&answer, Survey::of(&answer.headers), Some(&message)), Subject::Quiet));

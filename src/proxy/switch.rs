@@ -16,7 +16,7 @@ use super::begin::{self, Met};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::error::ProxyError;
-use super::exchange::Exchange;
+use super::exchange::Held;
 use super::flow::refuse;
 use super::headers::Survey;
 use super::hop::Asked;
@@ -95,19 +95,14 @@ pub async fn connect(
         }
         Err(error) => {
             if let Some(mut exchange) = exchange {
-                exchange.failed(&error);
+                exchange.with(|exchange| exchange.failed(&error));
             }
             refuse(&connection, &error)
         }
     }
 }
 
-async fn carry(
-    downstream: OnUpgrade,
-    tcp: TcpStream,
-    exchange: Option<Box<Exchange>>,
-    connection: Arc<Connection>,
-) {
+async fn carry(downstream: OnUpgrade, tcp: TcpStream, exchange: Option<Held>, connection: Arc<Connection>) {
     let Ok(downstream) = downstream.await else { return };
     let mut downstream = TokioIo::new(downstream);
     let signals = Arc::<io::Signals>::default();
@@ -118,7 +113,7 @@ async fn carry(
         signals.reset_on_close();
     }
     if let Some(mut exchange) = exchange {
-        exchange.tunnel_closed(passed, result.is_err());
+        exchange.with(|exchange| exchange.tunnel_closed(passed, result.is_err()));
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use super::peers::Peers;
 use super::settings::{Limits, Propagation, SpanRules};
 use crate::export::queue::Recorder;
 use crate::metrics::Metrics;
@@ -66,6 +68,15 @@ impl Worker {
     pub fn limits(&self) -> &Limits {
         &self.settings.limits
     }
+
+    /// Forgets what is too old of what is remembered of peers, and counts
+    /// the rest. One worker does it for all, about once a second.
+    pub fn look_after_peers(&self, now: Instant) {
+        for exchange in self.tracer.peers.expire(now) {
+            exchange.lock().forgotten();
+        }
+        self.tracer.peers.count(&self.metrics.peers);
+    }
 }
 
 /// How requests are treated.
@@ -111,6 +122,8 @@ pub struct Tracer {
     pub background: Background,
     /// Outbound sessions whose context is not fresh.
     pub stuck: Stuck,
+    /// What is remembered of peers between their requests.
+    pub peers: Peers,
 }
 
 impl Tracer {

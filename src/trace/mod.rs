@@ -1,6 +1,7 @@
 //! Spans, context, sampling and parents: pure values and rules. Nothing here
 //! does I/O or reads a clock that it is not given.
 
+pub mod aged;
 pub mod context;
 pub mod glob;
 pub mod ids;

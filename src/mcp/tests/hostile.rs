@@ -1,7 +1,7 @@
 //! Seeded mutations and generated documents, each held against an independent parser.
 
 use super::super::message::{parse, parse_answer};
-use super::super::samples::{ANSWERS, CALLS, STREAMS};
+use super::super::samples::{ANSWERS, BATCHES, CALLS, STREAMS};
 use super::super::{fuzz_message, fuzz_splice, fuzz_sse};
 
 /// A small deterministic generator (xorshift), so that a failure can be repeated.
@@ -90,7 +90,7 @@ fn mutate(dice: &mut Dice, seed: &[u8], others: &[&str]) -> Vec<u8> {
 }
 
 fn seeds() -> Vec<&'static str> {
-    [CALLS, ANSWERS].concat()
+    [CALLS, ANSWERS, BATCHES].concat()
 }
 
 #[test]

@@ -47,6 +47,60 @@ async fn row_22_initialize_learns_version_and_session_from_the_reply() {
     }
 }
 
+/// Later requests of the session need not say the revision; before 2025-06-18 none does.
+#[tokio::test]
+async fn row_22_later_spans_have_the_revision_of_the_session() {
+    let call = |session: &'static str| {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add"}});
+        Call::post(message.to_string()).header("mcp-session-id", session)
+    };
+    for side in SIDES {
+        let calls = vec![(side, initialize(json!({}))), (side, call("s-new")), (side, call("s-other"))];
+        let watched = watch(server, calls).await;
+        let versions: Vec<_> =
+            watched.spans.iter().map(|span| span.attribute("mcp.protocol.version")).collect();
+        assert_eq!(versions, [json!("2025-06-18"), json!("2025-06-18"), Value::Null]);
+        assert_eq!(watched.spans[1].attribute("mcp.session.id"), json!("s-new"));
+    }
+}
+
+/// Neither a refusal nor a JSON-RPC error teaches a session, and its end forgets it.
+#[tokio::test]
+async fn row_23_what_ends_a_session_drops_what_is_known_of_it() {
+    let call = || {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add"}});
+        Call::post(message.to_string()).header("mcp-session-id", "s-new")
+    };
+    let delete = Call::method("DELETE", "/mcp").header("mcp-session-id", "s-new");
+    let gone = call().header("x-gone", "1");
+    let refused = Call::post(
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"refuse": 1}}).to_string(),
+    );
+    let script = |asked: &Asked| match (asked.method.as_str(), asked.header("x-gone")) {
+        ("DELETE", _) => Answer::status(204, ""),
+        (_, Some(_)) => Answer::status(404, ""),
+        _ if asked.json()["params"]["refuse"] == 1 => {
+            let error = crate::support::mesh::error(&asked.id(), -32000, "no");
+            Answer::json(&error).header("mcp-session-id", "s-new")
+        }
+        _ => server(asked),
+    };
+    for end in [delete, gone] {
+        for side in SIDES {
+            let calls = [initialize(json!({})), call(), end.clone(), call(), refused.clone(), call()];
+            let watched = watch(script, calls.map(|call| (side, call)).into()).await;
+            let versions: Vec<_> = watched
+                .spans
+                .iter()
+                .filter(|span| span.name == "tools/call add" && span.error_type() != "404")
+                .filter(|span| span.attribute("http.response.status_code") != json!(404))
+                .map(|span| span.attribute("mcp.protocol.version"))
+                .collect();
+            assert_eq!(versions, [json!("2025-06-18"), Value::Null, Value::Null], "{side:?}");
+        }
+    }
+}
+
 /// A refused `initialize` may carry the id of a session that never was.
 #[tokio::test]
 async fn row_22_an_error_teaches_no_session() {
