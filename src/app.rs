@@ -13,13 +13,15 @@ use tokio::sync::watch;
 
 use crate::admin::{Admin, Readiness};
 use crate::config::Config;
-use crate::export::{self, Exporter, Task, TlsError};
-use crate::metrics::Metrics;
+use crate::export::{self, Exporter, Task};
+use crate::metrics::{Metrics, ProxyMetrics};
 use crate::net::listen;
 use crate::net::registry::Registry;
+use crate::net::tls::{Acceptor, Change, Connector, Reloading, Source, TlsError};
 use crate::proxy::accept;
 use crate::proxy::peers::Peers;
 use crate::proxy::route::Route;
+use crate::proxy::settings::Outbound;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
 use crate::trace::links::Method;
@@ -29,6 +31,9 @@ use crate::trace::server_spans::ServerSpans;
 
 /// Requests in flight that can be remembered as parents, and as many that have ended.
 const SERVER_SPANS: usize = 65_536;
+
+/// How often TLS files are looked at for changes.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the last spans may take to leave when the sidecar stops.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -49,7 +54,7 @@ pub enum StartError {
     /// The application is the listener itself.
     #[error("--inbound {0} leads to itself: the application has to listen on another port")]
     Loop(SocketAddr),
-    /// A TLS file of the exporter cannot be used.
+    /// A TLS file cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A thread or its event loop could not be made.
@@ -94,7 +99,8 @@ enum Phase {
 /// # Errors
 /// The first thing that cannot be had. Nothing is left running then.
 pub fn start(config: &Config) -> Result<Sidecar, StartError> {
-    let bound = bind(config)?;
+    let tls = Tls::new(config)?;
+    let bound = bind(config, &tls)?;
     let mut registry = MetricsRegistry::default();
     let metrics = Metrics::register(&mut registry, &Method::ALL.map(Method::as_str));
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
@@ -130,6 +136,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
             settings: Arc::clone(&settings),
             tracer: Arc::clone(&tracer),
             recorder: exporter.worker(),
+            connector: tls.connector.clone(),
             registry: Arc::new(Registry::new(Arc::clone(&open), config.limits.max_connections)),
             metrics: metrics.clone(),
             spans: SpanPool::default(),
@@ -138,7 +145,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         let run = work(Arc::new(worker), listeners, phases.clone(), index == 0);
         sidecar.workers.push(thread(format!("worker-{index}"), run)?);
     }
-    let control = control(bound.admin, admin, exporter, task, phases);
+    let control = control(bound.admin, admin, exporter, task, tls.watch(metrics.proxy.clone()), phases);
     sidecar.control = Some(thread("control".to_owned(), control)?);
     readiness.set_ready();
     Ok(sidecar)
@@ -160,12 +167,65 @@ impl Sidecar {
     }
 }
 
+/// What speaks TLS on the data path, if anything does.
+#[derive(Default)]
+struct Tls {
+    acceptor: Option<Arc<Acceptor>>,
+    connector: Option<Arc<Connector>>,
+}
+
+impl Tls {
+    fn new(config: &Config) -> Result<Self, TlsError> {
+        let base_url = |o: &Outbound| o.target.as_ref().is_some_and(|target| target.secure);
+        let originates = !config.tls.originate.is_empty() || config.outbound.iter().any(base_url);
+        let acceptor = config.tls.inbound.clone().map(Acceptor::new).transpose()?;
+        let connector = originates.then(|| Connector::new(config.tls.client_files())).transpose()?;
+        Ok(Tls { acceptor: acceptor.map(Arc::new), connector: connector.map(Arc::new) })
+    }
+
+    /// Looks at the files for as long as it is polled.
+    async fn watch(self, metrics: ProxyMetrics) {
+        let Tls { acceptor, connector } = self;
+        if acceptor.is_none() && connector.is_none() {
+            return;
+        }
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            looks.tick().await;
+            let (acceptor, connector) = (acceptor.clone(), connector.clone());
+            // Reading may block, on a network volume for long.
+            let looked = tokio::task::spawn_blocking(move || {
+                let accepts = acceptor.map(|acceptor| look(acceptor.files()));
+                [accepts, connector.map(|connector| look(connector.files()))]
+            });
+            for taken in looked.await.unwrap_or_default().into_iter().flatten().flatten() {
+                metrics.tls_reload(taken);
+            }
+        }
+    }
+}
+
+/// Says whether a change was taken; `None` where there was none.
+fn look<S: Source>(files: &Reloading<S>) -> Option<bool> {
+    match files.look() {
+        Change::None => None,
+        Change::Taken => {
+            tracing::info!(files = files.describe(), "TLS files have changed and are in force");
+            Some(true)
+        }
+        Change::Refused(error) => {
+            tracing::warn!(%error, "TLS files have changed and cannot be used: the old ones stay in force");
+            Some(false)
+        }
+    }
+}
+
 struct Bound {
     listeners: Vec<(Arc<Route>, Vec<TcpListener>)>,
     admin: Option<TcpListener>,
 }
 
-fn bind(config: &Config) -> Result<Bound, StartError> {
+fn bind(config: &Config, tls: &Tls) -> Result<Bound, StartError> {
     let count = config.workers;
     let mut listeners = Vec::new();
     for inbound in &config.inbound {
@@ -176,7 +236,7 @@ fn bind(config: &Config) -> Result<Bound, StartError> {
         }) {
             return Err(StartError::Loop(at));
         }
-        listeners.push((Arc::new(Route::inbound(inbound)), sockets));
+        listeners.push((Arc::new(Route::inbound(inbound, tls.acceptor.as_ref())), sockets));
     }
     for outbound in &config.outbound {
         let sockets = bind_one("--outbound", outbound.listen, count)?;
@@ -213,6 +273,7 @@ fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings
         propagation: config.propagation.clone(),
         spans: config.spans.clone(),
         span_limits: config.export.span_limits,
+        originate: config.tls.originate.clone(),
         disabled: config.sdk_disabled || !exporter.is_enabled(),
         listening: forward.filter(|(o, _)| o.target.is_none()).map(|(_, at)| *at).collect(),
     }
@@ -280,9 +341,11 @@ async fn control(
     admin: Admin,
     exporter: Exporter,
     task: Option<Task>,
+    watch: impl Future<Output = ()> + Send + 'static,
     mut phases: watch::Receiver<Phase>,
 ) {
     let readiness = admin.readiness.clone();
+    tokio::spawn(watch);
     let export = task.map(|task| tokio::spawn(task.run()));
     if let Some(listener) = listener {
         match tokio::net::TcpListener::from_std(listener) {

@@ -107,7 +107,8 @@ enum Command {
 struct ProxyArgs {
     /// Accept on LISTEN what is meant for the agent, and forward it to APP.
     ///
-    /// For example 0.0.0.0:8000=127.0.0.1:8080. May be repeated.
+    /// For example 0.0.0.0:8000=127.0.0.1:8080, or https://0.0.0.0:8443=127.0.0.1:8080 for clients
+    /// that speak TLS (see --inbound-tls). May be repeated.
     /// [env: MESHTRACE_INBOUND, with commas between several] [default: none]
     #[arg(long, value_name = "LISTEN=APP")]
     inbound: Vec<String>,
@@ -115,11 +116,39 @@ struct ProxyArgs {
     /// Accept on LISTEN what the agent sends, and forward it.
     ///
     /// LISTEN alone, such as 127.0.0.1:8001, is a forward proxy for clients with HTTP_PROXY set; it
-    /// takes CONNECT too, and requests that are routed by their Host. LISTEN=http://TARGET sends
-    /// everything to one base URL. May be repeated.
+    /// takes CONNECT too, and requests that are routed by their Host. LISTEN=URL sends everything to
+    /// one base URL, http:// or https://. May be repeated.
     /// [env: MESHTRACE_OUTBOUND, with commas between several] [default: none]
-    #[arg(long, value_name = "LISTEN[=http://TARGET]")]
+    #[arg(long, value_name = "LISTEN[=URL]")]
     outbound: Vec<String>,
+
+    /// The certificate chain and key (PEM) of the inbound listeners that are written https://LISTEN.
+    ///
+    /// With CLIENT_CA, clients need a certificate of that authority. A change of the files is taken
+    /// up without a restart.
+    /// [env: MESHTRACE_INBOUND_TLS] [default: none]
+    #[arg(long, value_name = "CERTIFICATE,KEY[,CLIENT_CA]")]
+    inbound_tls: Option<String>,
+
+    /// Speak TLS to HOST where the agent says http://HOST, on port 443 or PORT.
+    ///
+    /// For example api.example.com or *.example.com:8443. May be repeated.
+    /// [env: MESHTRACE_TLS_ORIGINATE, with commas between several] [default: none]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    tls_originate: Vec<String>,
+
+    /// Trust the authorities in FILE (PEM) too, beside those of the system.
+    ///
+    /// For the servers that the agent calls; the collector has OTEL_EXPORTER_OTLP_CERTIFICATE.
+    /// [env: MESHTRACE_TLS_CA] [default: none]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<String>,
+
+    /// The certificate chain and key (PEM) to show to servers that ask for one.
+    ///
+    /// [env: MESHTRACE_TLS_CLIENT] [default: none]
+    #[arg(long, value_name = "CERTIFICATE,KEY")]
+    tls_client: Option<String>,
 
     /// Serve /live, /ready and /metrics on LISTEN, or nowhere: off.
     ///
@@ -128,7 +157,7 @@ struct ProxyArgs {
     #[arg(long, value_name = "LISTEN")]
     admin: Option<String>,
 
-    /// Read the configuration file (YAML): spans, propagation, limits.
+    /// Read the configuration file (YAML): spans, propagation, tls, limits.
     ///
     /// [env: MESHTRACE_CONFIG] [default: none]
     #[arg(long, value_name = "FILE")]
@@ -159,8 +188,18 @@ Refused: OTEL_CONFIG_FILE, the jaeger, ottrace and xray propagators, the zipkin 
 
 impl ProxyArgs {
     fn flags(self) -> Flags {
-        let ProxyArgs { inbound, outbound, admin, config, workers } = self;
-        Flags { inbound, outbound, admin, config, workers }
+        let ProxyArgs {
+            inbound,
+            outbound,
+            inbound_tls,
+            tls_originate,
+            tls_ca,
+            tls_client,
+            admin,
+            config,
+            workers,
+        } = self;
+        Flags { inbound, outbound, inbound_tls, tls_originate, tls_ca, tls_client, admin, config, workers }
     }
 }
 

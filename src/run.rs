@@ -92,7 +92,7 @@ fn demo_sidecar(
         outbound: plan.outbound.iter().map(|(listen, url)| format!("{listen}={url}")).collect(),
         admin: Some("off".to_owned()),
         workers: Some("1".to_owned()),
-        config: None,
+        ..Flags::default()
     };
     let config = Config::load(&flags, &|name| match name {
         "OTEL_SERVICE_NAME" => Some(plan.service_name.clone()),

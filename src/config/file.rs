@@ -15,9 +15,12 @@ use std::time::Duration;
 use serde_saphyr::{MessageFormatter, Spanned, UserMessageFormatter};
 
 use super::error::{Error, Expected, Origin};
-use super::file_shape::{BaggageShape, FileShape, LimitsShape, PropagationShape, RuleShape};
-use super::file_shape::{SpansShape, Text, ToShape};
+use super::file_shape::{BaggageShape, FileShape, IdentityShape, InboundTlsShape, LimitsShape};
+use super::file_shape::{PropagationShape, RuleShape};
+use super::file_shape::{SpansShape, Text, TlsShape, ToShape};
+use super::tls::Tls;
 use super::value;
+use crate::net::tls::{Identity, ServerFiles};
 use crate::proxy::settings::{Destinations, IgnoreRule, Limits, Preference, Propagation, SpanRules};
 use crate::trace::links::Inference;
 
@@ -34,6 +37,7 @@ const MAX_BAGGAGE: (usize, usize) = (32, 1024);
 pub(crate) struct Settings {
     pub(crate) spans: SpanRules,
     pub(crate) propagation: Propagation,
+    pub(crate) tls: Tls,
     pub(crate) limits: Limits,
 }
 
@@ -43,6 +47,7 @@ impl Settings {
         Settings {
             spans: SpanRules::default(),
             propagation: Propagation::for_service(service),
+            tls: Tls::default(),
             limits: Limits::default(),
         }
     }
@@ -74,6 +79,9 @@ pub(crate) fn parse(path: &Path, text: &str, service: &str) -> Result<Settings, 
     }
     if let Some(propagation) = &shape.propagation {
         reader.propagation(propagation, &mut settings.propagation)?;
+    }
+    if let Some(tls) = &shape.tls {
+        reader.tls(tls, &mut settings.tls)?;
     }
     if let Some(limits) = &shape.limits {
         reader.limits(limits, &mut settings.limits)?;
@@ -123,6 +131,39 @@ impl Reader<'_> {
             to.baggage_set = self.baggage(entries)?;
         }
         Ok(())
+    }
+
+    fn tls(&self, shape: &TlsShape, tls: &mut Tls) -> Result<(), Error> {
+        if let Some(inbound) = &shape.inbound {
+            let InboundTlsShape { certificate, key, client_ca } = &inbound.value;
+            let identity = self.identity("tls.inbound", inbound, certificate, key)?;
+            let client_ca = self.optional("tls.inbound.client_ca", client_ca, value::path)?;
+            tls.inbound = Some(ServerFiles { identity, client_ca });
+        }
+        for host in shape.originate.iter().flatten() {
+            tls.originate.push(self.parse("tls.originate", host, value::originate)?);
+        }
+        tls.ca = self.optional("tls.ca", &shape.ca, value::path)?;
+        if let Some(client) = &shape.client {
+            let IdentityShape { certificate, key } = &client.value;
+            tls.client = Some(self.identity("tls.client", client, certificate, key)?);
+        }
+        Ok(())
+    }
+
+    fn identity<T>(
+        &self,
+        name: &str,
+        at: &Spanned<T>,
+        certificate: &Text,
+        key: &Text,
+    ) -> Result<Identity, Error> {
+        let certificate = self.optional(&format!("{name}.certificate"), certificate, value::path)?;
+        let key = self.optional(&format!("{name}.key"), key, value::path)?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Identity { certificate, key }),
+            _ => Err(Error::new(self.at(at), format!("{name}: expected certificate and key, both"))),
+        }
     }
 
     fn destinations(&self, shape: &Spanned<ToShape>) -> Result<Destinations, Error> {
@@ -188,6 +229,8 @@ impl Reader<'_> {
         let mut streams = l.max_concurrent_streams as usize;
         self.count("concurrent_streams", &shape.concurrent_streams, 1..=65_535, &mut streams)?;
         l.max_concurrent_streams = u32::try_from(streams).unwrap_or(u32::MAX);
+        let handshake = &mut l.handshake_timeout;
+        self.time("handshake_timeout", &shape.handshake_timeout, 100 * MS..=HOUR, handshake)?;
         self.time("head_timeout", &shape.head_timeout, 100 * MS..=HOUR, &mut l.head_timeout)?;
         self.time("body_wait", &shape.body_wait, ZERO..=60 * S, &mut l.body_wait)?;
         self.time("body_gap", &shape.body_gap, ZERO..=S, &mut l.body_gap)?;

@@ -16,7 +16,32 @@ pub(crate) type Text = Option<Spanned<String>>;
 pub(crate) struct FileShape {
     pub(crate) spans: Option<SpansShape>,
     pub(crate) propagation: Option<PropagationShape>,
+    pub(crate) tls: Option<TlsShape>,
     pub(crate) limits: Option<LimitsShape>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TlsShape {
+    pub(crate) inbound: Option<Spanned<InboundTlsShape>>,
+    pub(crate) originate: Option<Vec<Spanned<String>>>,
+    pub(crate) ca: Text,
+    pub(crate) client: Option<Spanned<IdentityShape>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct InboundTlsShape {
+    pub(crate) certificate: Text,
+    pub(crate) key: Text,
+    pub(crate) client_ca: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IdentityShape {
+    pub(crate) certificate: Text,
+    pub(crate) key: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,6 +86,7 @@ pub(crate) struct LimitsShape {
     pub(crate) headers: Text,
     pub(crate) connections: Text,
     pub(crate) concurrent_streams: Text,
+    pub(crate) handshake_timeout: Text,
     pub(crate) head_timeout: Text,
     pub(crate) body_wait: Text,
     pub(crate) body_gap: Text,

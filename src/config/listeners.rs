@@ -29,7 +29,7 @@ pub(crate) fn load(flags: &Flags, env: Environment<'_>) -> Result<Listeners, Err
         return Err(Error::new(
             Origin::Whole,
             "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), \
-             --outbound LISTEN[=http://TARGET] (or MESHTRACE_OUTBOUND), or both",
+             --outbound LISTEN[=URL] (or MESHTRACE_OUTBOUND), or both",
         ));
     }
     let listeners = Listeners { inbound, outbound, admin };
@@ -56,7 +56,7 @@ pub(crate) fn admin(flag: Option<&str>, env: Environment<'_>) -> Result<Option<S
 }
 
 /// A repeatable flag, or else its variable with commas between the values.
-fn list<T>(
+pub(super) fn list<T>(
     flag: &'static str,
     values: &[String],
     variable: &'static str,
@@ -76,14 +76,19 @@ fn list<T>(
         .collect()
 }
 
-/// `LISTEN=APP`
+/// `LISTEN=APP` or `https://LISTEN=APP`
 fn inbound(text: &str) -> Result<Inbound, Expected> {
     let (listen, app) = text.split_once('=').ok_or("LISTEN=APP, such as 0.0.0.0:8000=127.0.0.1:8080")?;
+    let (listen, secure) = match listen.split_once("://") {
+        Some((scheme, listen)) if scheme.eq_ignore_ascii_case("https") => (listen, true),
+        Some(_) => return Err("nothing or https:// before the address to listen on".into()),
+        None => (listen, false),
+    };
     let app = value::authority(app).map_err(|expected| format!("{expected}, after the ="))?;
-    Ok(Inbound { listen: value::listen(listen)?, app })
+    Ok(Inbound { listen: value::listen(listen)?, secure, app })
 }
 
-/// `LISTEN` or `LISTEN=http://TARGET`
+/// `LISTEN` or `LISTEN=URL`
 fn outbound(text: &str) -> Result<Outbound, Expected> {
     let (listen, target) = match text.split_once('=') {
         Some((listen, target)) => {

@@ -12,6 +12,7 @@ pub(crate) mod file;
 mod file_shape;
 pub(crate) mod listeners;
 mod summary;
+pub(crate) mod tls;
 pub(crate) mod value;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::trace::{ids::Ids, sampler_config::SamplerConfig};
 
 pub use self::file::MAX_FILE_BYTES;
 pub use self::listeners::DEFAULT_ADMIN;
+pub use self::tls::Tls;
 
 /// Looks a variable up; `None` where it is not set.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -44,8 +46,16 @@ const WORKERS: (usize, usize) = (4, 64);
 pub struct Flags {
     /// `--inbound LISTEN=APP`, any number of times.
     pub inbound: Vec<String>,
-    /// `--outbound LISTEN[=http://TARGET]`, any number of times.
+    /// `--outbound LISTEN[=URL]`, any number of times.
     pub outbound: Vec<String>,
+    /// `--inbound-tls CERTIFICATE,KEY[,CLIENT_CA]`.
+    pub inbound_tls: Option<String>,
+    /// `--tls-originate HOST[:PORT]`, any number of times.
+    pub tls_originate: Vec<String>,
+    /// `--tls-ca FILE`.
+    pub tls_ca: Option<String>,
+    /// `--tls-client CERTIFICATE,KEY`.
+    pub tls_client: Option<String>,
     /// `--admin LISTEN` or `--admin off`.
     pub admin: Option<String>,
     /// `--config FILE`.
@@ -61,6 +71,8 @@ pub struct Config {
     pub inbound: Vec<Inbound>,
     /// Listeners for what the local application sends.
     pub outbound: Vec<Outbound>,
+    /// What is spoken in TLS, and with which files.
+    pub tls: Tls,
     /// Where health and metrics are served, if anywhere.
     pub admin: Option<SocketAddr>,
     /// Worker threads, each with its own sockets and event loop; at least 1.
@@ -95,17 +107,20 @@ impl Config {
     pub fn load(flags: &Flags, env: Environment<'_>) -> Result<Self, Error> {
         let mut warnings = Vec::new();
         env::refuse_unsupported(env)?;
-        let Listeners { inbound, outbound, admin } = listeners::load(flags, env)?;
+        let listeners = listeners::load(flags, env)?;
         let workers = workers(flags, env)?;
         let (export, resource) = telemetry(env, &mut warnings)?;
-        let Settings { spans, mut propagation, limits } = match file_path(flags, env) {
+        let Settings { spans, mut propagation, tls, limits } = match file_path(flags, env) {
             Some(path) => file::parse(&path, &file::read(&path)?, resource.service_name())?,
             None => Settings::for_service(resource.service_name()),
         };
         propagation.formats = env::propagators(env, &mut warnings)?;
+        let tls = tls::load(flags, env, tls, &listeners)?;
+        let Listeners { inbound, outbound, admin } = listeners;
         Ok(Config {
             inbound,
             outbound,
+            tls,
             admin,
             workers,
             limits,

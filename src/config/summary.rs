@@ -14,13 +14,18 @@ impl Config {
     pub fn summary(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for inbound in &self.inbound {
-            lines.push(format!("inbound {} to {}", inbound.listen, inbound.app));
+            let scheme = if inbound.secure { "https://" } else { "" };
+            lines.push(format!("inbound {scheme}{} to {}", inbound.listen, inbound.app));
         }
         for outbound in &self.outbound {
             lines.push(match &outbound.target {
                 Some(target) => format!("outbound {} to {target}", outbound.listen),
                 None => format!("outbound {} as a forward proxy", outbound.listen),
             });
+        }
+        if !self.tls.originate.is_empty() {
+            let hosts: Vec<String> = self.tls.originate.iter().map(ToString::to_string).collect();
+            lines.push(format!("speaks TLS to {} although the agent does not", hosts.join(", ")));
         }
         let admin = self.admin.map_or_else(|| "off".to_owned(), |listen| listen.to_string());
         lines.push(format!("admin {admin}, {} worker(s)", self.workers));
@@ -84,6 +89,7 @@ fn limits(limits: &Limits) -> String {
         max_headers,
         max_connections,
         max_concurrent_streams,
+        handshake_timeout,
         head_timeout,
         body_wait,
         body_gap,
@@ -105,6 +111,7 @@ fn limits(limits: &Limits) -> String {
          pending={pending}"
     );
     let times = [
+        ("handshake_timeout", handshake_timeout),
         ("head_timeout", head_timeout),
         ("body_wait", body_wait),
         ("body_gap", body_gap),

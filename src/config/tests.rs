@@ -1,7 +1,8 @@
 //! Whole configurations: precedence, and every wrong value in one table.
 
 use super::*;
-use crate::proxy::settings::{Authority, Destinations, IgnoreRule, Preference};
+use crate::net::tls::{Identity, ServerFiles};
+use crate::proxy::settings::{Authority, Destinations, IgnoreRule, Originate, Preference};
 use crate::trace::glob::Glob;
 use crate::trace::links::Inference;
 use std::time::Duration;
@@ -24,8 +25,8 @@ fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Resul
     })?;
     let Some(text) = file else { return Ok(config) };
     let service = config.resource.service_name();
-    let Settings { spans, propagation, limits } = file::parse(Path::new("m.yaml"), text, service)?;
-    Ok(Config { spans, propagation, limits, ..config })
+    let Settings { spans, propagation, tls, limits } = file::parse(Path::new("m.yaml"), text, service)?;
+    Ok(Config { spans, propagation, tls, limits, ..config })
 }
 
 const INBOUND: &str = "--inbound=0.0.0.0:8000=127.0.0.1:8080";
@@ -38,7 +39,7 @@ fn from_file(text: &str) -> Result<Config, Error> {
 fn nothing_but_a_listener_gives_the_defaults() {
     let config = load(&[INBOUND], &[], None).unwrap();
     let app = Authority { host: "127.0.0.1".to_owned(), port: 8080 };
-    assert_eq!(config.inbound, [Inbound { listen: "0.0.0.0:8000".parse().unwrap(), app }]);
+    assert_eq!(config.inbound, [Inbound { listen: "0.0.0.0:8000".parse().unwrap(), secure: false, app }]);
     assert_eq!(config.outbound, []);
     assert_eq!(config.admin, Some("[::]:14020".parse().unwrap()));
     assert!((1..=4).contains(&config.workers));
@@ -93,6 +94,11 @@ propagation:
   inference: links
   to: [api.example.com, "10.*"]
   baggage: { set: { mcp.mesh.agent: "${service.name}/1", team: blue } }
+tls:
+  inbound: { certificate: /a/tls.crt, key: /a/tls.key, client_ca: /a/ca.crt }
+  originate: [api.example.com, "*.corp.example:8443"]
+  ca: /b/ca.crt
+  client: { certificate: /c/tls.crt, key: /c/tls.key }
 limits:
   body_bytes: 2MiB
   event_bytes: 65536
@@ -100,6 +106,7 @@ limits:
   headers: 64
   connections: 100
   concurrent_streams: 10
+  handshake_timeout: 8s
   head_timeout: 1s
   body_wait: 2s
   body_gap: 3ms
@@ -126,6 +133,20 @@ limits:
         ..Propagation::default()
     };
     assert_eq!(config.propagation, expect);
+    let pair = |folder: &str| Identity {
+        certificate: format!("/{folder}/tls.crt").into(),
+        key: format!("/{folder}/tls.key").into(),
+    };
+    let expect = Tls {
+        inbound: Some(ServerFiles { identity: pair("a"), client_ca: Some("/a/ca.crt".into()) }),
+        originate: vec![
+            Originate { host: Glob::new("api.example.com"), port: None },
+            Originate { host: Glob::new("*.corp.example"), port: Some(8443) },
+        ],
+        ca: Some("/b/ca.crt".into()),
+        client: Some(pair("c")),
+    };
+    assert_eq!(config.tls, expect);
     let expect = Limits {
         max_body_bytes: 2 << 20,
         max_event_bytes: 65_536,
@@ -133,6 +154,7 @@ limits:
         max_headers: 64,
         max_connections: 100,
         max_concurrent_streams: 10,
+        handshake_timeout: Duration::from_secs(8),
         head_timeout: Duration::from_secs(1),
         body_wait: Duration::from_secs(2),
         body_gap: Duration::from_millis(3),
@@ -168,7 +190,7 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
         (
             &[],
             &[],
-            "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=http://TARGET] (or MESHTRACE_OUTBOUND), or both",
+            "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=URL] (or MESHTRACE_OUTBOUND), or both",
         ),
         (
             &["--inbound=0.0.0.0:8000"],
@@ -196,14 +218,44 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
             "--outbound \"x\": expected an address to listen on, such as 0.0.0.0:8000 or [::]:8000",
         ),
         (
-            &["--outbound=127.0.0.1:1=https://api"],
+            &["--outbound=127.0.0.1:1=ftp://api"],
             &[],
-            "--outbound \"127.0.0.1:1=https://api\": expected an http:// URL: meshtrace does not speak TLS to a target yet, after the =",
+            "--outbound \"127.0.0.1:1=ftp://api\": expected an http:// or https:// URL with a host, and no user, query or fragment, after the =",
         ),
         (
             &["--outbound=127.0.0.1:1=http://u:secret@api"],
             &[],
-            "--outbound \"127.0.0.1:1=http://REDACTED@api\": expected an http:// URL with a host, and no user, query or fragment, after the =",
+            "--outbound \"127.0.0.1:1=http://REDACTED@api\": expected an http:// or https:// URL with a host, and no user, query or fragment, after the =",
+        ),
+        (
+            &["--inbound=http://0.0.0.0:1=a:1"],
+            &[],
+            "--inbound \"http://0.0.0.0:1=a:1\": expected nothing or https:// before the address to listen on",
+        ),
+        (
+            &["--inbound=https://0.0.0.0:1=a:1"],
+            &[],
+            "--inbound https://0.0.0.0:1: it needs a certificate: give --inbound-tls CERTIFICATE,KEY (or MESHTRACE_INBOUND_TLS, or tls.inbound in the file)",
+        ),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_INBOUND_TLS", "a,b")],
+            "a certificate for inbound TLS is given and no listener uses it: write --inbound https://LISTEN=APP",
+        ),
+        (
+            &["--inbound=https://0.0.0.0:1=a:1"],
+            &[("MESHTRACE_INBOUND_TLS", "a")],
+            "MESHTRACE_INBOUND_TLS \"a\": expected CERTIFICATE,KEY or CERTIFICATE,KEY,CLIENT_CA: PEM files with commas between them",
+        ),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_TLS_ORIGINATE", "a, https://b")],
+            "MESHTRACE_TLS_ORIGINATE \"https://b\": expected a host, with the port where it speaks TLS if that is not 443",
+        ),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_TLS_CLIENT", "a,")],
+            "MESHTRACE_TLS_CLIENT \"a,\": expected CERTIFICATE,KEY: two PEM files with a comma between them",
         ),
         (
             &[],
@@ -277,7 +329,7 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
 fn every_wrong_line_of_the_file_is_named_with_its_place() {
     let host = "expected a host without a port, such as *.example.com or 10.1.2.3";
     let rule = "expected one of path, user_agent, method, host";
-    let root = "expected one of spans, propagation, limits";
+    let root = "expected one of spans, propagation, tls, limits";
     let cases = [
         ("limit: {}\n", format!("1:1: unknown key \"limit\": {root}")),
         ("spans: {}\n\nsampling: {}\n", format!("3:1: unknown key \"sampling\": {root}")),
@@ -296,6 +348,10 @@ fn every_wrong_line_of_the_file_is_named_with_its_place() {
         ("propagation: { baggage: { set: { 'a b': c } } }\n", "1:41: propagation.baggage.set \"a b\": expected a baggage name of letters, digits and -._~!#$%&'*+^`|".into()),
         ("propagation: { baggage: { set: { a: '${pod}' } } }\n", "1:37: propagation.baggage.set \"${pod}\": expected ${service.name}, the only thing that ${…} can stand for".into()),
         ("propagation: { inferenec: off }\n", "1:16: unknown key \"inferenec\": expected one of parent, trust_inbound, write_meta, inference, to, baggage".into()),
+        ("tls: { originate: [a, 'b:0'] }\n", "1:23: tls.originate \"b:0\": expected a host, with the port where it speaks TLS if that is not 443".into()),
+        ("tls:\n  inbound: { certificate: a }\n", "2:12: tls.inbound: expected certificate and key, both".into()),
+        ("tls:\n  client: { key: a }\n", "2:11: tls.client: expected certificate and key, both".into()),
+        ("tls: { ca: '' }\n", "1:12: tls.ca \"\": expected the path of a file".into()),
         ("limits: { body_bytes: 1XB }\n", "1:23: limits.body_bytes \"1XB\": expected a size from 0B to 64MiB, such as 64KiB, 1MiB or 1MB".into()),
         ("limits: { head_bytes: 1KiB }\n", "1:23: limits.head_bytes \"1KiB\": expected a size from 8KiB to 1MiB, such as 64KiB, 1MiB or 1MB".into()),
         ("limits: { headers: -1 }\n", "1:20: limits.headers \"-1\": expected a whole number from 16 to 4096".into()),
@@ -387,7 +443,7 @@ admin [::]:14020, 2 worker(s)
 service unknown_service:meshtrace
 records 1 % of traces, chosen by trace id, whatever the parent decided
 propagates tracecontext, baggage to private destinations; _meta wins over headers
-limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s pending_timeout=1h";
+limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s pending_timeout=1h";
     assert_eq!(config.summary().join("\n"), expect);
 }
 

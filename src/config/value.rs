@@ -3,10 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Expected;
-use crate::proxy::settings::{Authority, BaseUrl};
+use crate::net::tls::Identity;
+use crate::proxy::settings::{Authority, BaseUrl, Originate};
 use crate::trace::glob::Glob;
 
 const SIZES: [(&str, u64); 8] = [
@@ -113,20 +115,18 @@ pub(crate) fn authority(text: &str) -> Result<Authority, Expected> {
     host_port(text, None).ok_or_else(|| "a host with its port, such as 127.0.0.1:8080".into())
 }
 
-/// The base of an `http` URL: `http://host`, `http://host:8080/prefix`.
+/// The base of a URL: `http://host`, `https://host:8443/prefix`.
 pub(crate) fn base_url(text: &str) -> Result<BaseUrl, Expected> {
-    let expected = || "an http:// URL with a host, and no user, query or fragment".into();
+    let expected = || "an http:// or https:// URL with a host, and no user, query or fragment".into();
     let Some((scheme, rest)) = text.split_once("://") else { return Err(expected()) };
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err("an http:// URL: meshtrace does not speak TLS to a target yet".into());
-    }
+    let secure = scheme.eq_ignore_ascii_case("https");
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let is_path = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'<' | b'>');
-    if !scheme.eq_ignore_ascii_case("http") || !path.bytes().all(is_path) {
+    if !(secure || scheme.eq_ignore_ascii_case("http")) || !path.bytes().all(is_path) {
         return Err(expected());
     }
-    let authority = host_port(host, Some(80)).ok_or_else(expected)?;
-    Ok(BaseUrl { authority, prefix: path.trim_end_matches('/').to_owned() })
+    let authority = host_port(host, Some(if secure { 443 } else { 80 })).ok_or_else(expected)?;
+    Ok(BaseUrl { secure, authority, prefix: path.trim_end_matches('/').to_owned() })
 }
 
 /// The syntax of RFC 3986 section 3.2 without user information. Names are
@@ -167,6 +167,36 @@ pub(crate) fn path_glob(text: &str) -> Result<Glob, Expected> {
         return Err("a path that starts with /, in which * stands for any text".into());
     }
     Ok(Glob::new(text))
+}
+
+/// Hosts to speak TLS to, with the port where they do: `api.example.com`,
+/// `*.example.com:8443`.
+pub(crate) fn originate(text: &str) -> Result<Originate, Expected> {
+    let expected = || Expected::from("a host, with the port where it speaks TLS if that is not 443");
+    let (host, port) = match text.rsplit_once(':') {
+        // More colons are an IPv6 address, which has no port here.
+        Some((host, port)) if !host.contains(':') => {
+            let port = digits(port).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
+            (host, Some(port.ok_or_else(expected)?))
+        }
+        _ => (text, None),
+    };
+    Ok(Originate { host: host_glob(host).map_err(|_| expected())?, port })
+}
+
+/// The path of a file.
+pub(crate) fn path(text: &str) -> Result<PathBuf, Expected> {
+    if text.is_empty() { Err("the path of a file".into()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// The files of a certificate and its key, with a comma between them.
+pub(crate) fn identity(text: &str) -> Result<Identity, Expected> {
+    let expected = || Expected::from("CERTIFICATE,KEY: two PEM files with a comma between them");
+    let (certificate, key) = text.split_once(',').ok_or_else(expected)?;
+    match (certificate.trim(), key.trim()) {
+        ("", _) | (_, "") => Err(expected()),
+        (certificate, key) => Ok(Identity { certificate: certificate.into(), key: key.into() }),
+    }
 }
 
 /// A pattern for a host: a name or an address, without port and brackets.
@@ -239,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn base_urls_are_plain_http() {
+    fn base_urls_are_http_or_https() {
         let show = |text| base_url(text).ok().map(|u| u.to_string());
         assert_eq!(show("http://h").as_deref(), Some("http://h:80"));
         assert_eq!(show("HTTP://[::1]:90/").as_deref(), Some("http://[::1]:90"));
@@ -248,7 +278,28 @@ mod tests {
         for text in wrong.into_iter().chain(["http://h/a?b", "http://h/#a", "http://h/a b", "//h"]) {
             assert_eq!(show(text), None, "{text}");
         }
-        assert!(base_url("https://h").is_err_and(|e| e.contains("TLS")));
+        assert_eq!(show("https://h").as_deref(), Some("https://h:443"));
+        assert_eq!(show("HTTPS://h:8443/v1").as_deref(), Some("https://h:8443/v1"));
+    }
+
+    #[test]
+    fn hosts_to_originate_tls_to_may_name_a_port() {
+        let show = |text| originate(text).ok().map(|o| o.to_string());
+        for text in ["api.example.com", "*.example.com:8443", "10.1.2.3:443", "fd00::1", "*"] {
+            assert_eq!(show(text).as_deref(), Some(text));
+        }
+        for text in ["", ":443", "a:0", "a:65536", "a:", "https://a", "a/b", "a b"] {
+            assert_eq!(show(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_two_files() {
+        let pair = identity("/a/tls.crt, /a/tls.key").unwrap();
+        assert_eq!((pair.certificate, pair.key), ("/a/tls.crt".into(), "/a/tls.key".into()));
+        for text in ["", "a", "a,", ",b", ","] {
+            assert!(identity(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::export::endpoint::{Endpoint, EndpointError};
 use crate::export::env::{Env, Warning, key_value_list, shown};
 use crate::export::queue::QueueConfig;
 use crate::export::retry::RetryConfig;
+use crate::net::tls::{ClientFiles, Identity, Roots, TlsError};
 use crate::trace::span::SpanLimits;
 
 /// Where finished spans go, and within which bounds.
@@ -78,6 +79,22 @@ pub struct TlsFiles {
     pub client_key: Option<PathBuf>,
     /// Our certificate chain.
     pub client_certificate: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Whom to trust and who we are.
+    ///
+    /// # Errors
+    /// If there is a key without a certificate, or the reverse.
+    pub fn client(&self) -> Result<ClientFiles, TlsError> {
+        let identity = match (&self.client_certificate, &self.client_key) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => Some(Identity { certificate: chain.clone(), key: key.clone() }),
+            _ => return Err(TlsError::Pair),
+        };
+        let roots = self.certificate.clone().map_or(Roots::System, Roots::Only);
+        Ok(ClientFiles { roots, identity })
+    }
 }
 
 /// A setting that stops the start.

@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::export::config::{OtlpConfig, Protocol};
-use crate::export::tls::{self, Alpn, TlsError};
+use crate::net::tls::{Alpn, TlsError};
 
 /// How much of an answer is read. The answers of OTLP are a few bytes; what is longer is not one.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -73,11 +73,11 @@ impl Dialer {
         let tls = match endpoint.tls {
             false => None,
             true => {
-                let client = tls::client_config(&config.tls, if http2 { Alpn::Http2 } else { Alpn::Http1 })?;
+                let client = config.tls.client()?.config(if http2 { Alpn::Http2 } else { Alpn::Http1 })?;
                 let name = ServerName::try_from(endpoint.host.clone()).map_err(|_| {
                     rustls::Error::General("the endpoint's host is not a valid server name".to_owned())
                 })?;
-                Some((TlsConnector::from(client), name))
+                Some((TlsConnector::from(Arc::new(client)), name))
             }
         };
         Ok(Self {

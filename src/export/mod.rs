@@ -22,7 +22,6 @@ mod grpc;
 mod health;
 mod http;
 mod sender;
-mod tls;
 mod verdict;
 
 use std::collections::VecDeque;
@@ -35,9 +34,9 @@ pub use config::ExportConfig;
 pub use queue::{Exporter, Recorder};
 pub use resource::Resource;
 pub use task::Task;
-pub use tls::TlsError;
 
 use crate::metrics::ExportMetrics;
+use crate::net::tls::TlsError;
 
 /// Commands that may wait for the task; the callers of more wait themselves.
 const MAX_COMMANDS: usize = 16;

@@ -17,10 +17,10 @@ use crate::export::connect::{Dialer, Frames, Lane};
 use crate::export::health::{Health, State};
 use crate::export::otlp::Envelope;
 use crate::export::retry::Backoff;
-use crate::export::tls::TlsError;
 use crate::export::verdict::{Encoding, Verdict};
 use crate::export::{grpc, http};
 use crate::metrics::ExportMetrics;
+use crate::net::tls::TlsError;
 
 /// Encoded spans that go out in one request.
 #[derive(Debug)]

@@ -16,6 +16,10 @@ pub struct ProxyMetrics {
     pub connections: Counter,
     /// Connections refused because too many were open.
     pub connections_refused: Counter,
+    /// Clients of TLS listeners that did not get in, by why.
+    handshakes_failed: Family<Reason, Counter>,
+    /// Changes of certificate files, by what became of them.
+    tls_reloads: Family<ResultLabel, Counter>,
     /// Configured baggage entries that found no room.
     baggage_full: Counter,
 }
@@ -23,6 +27,11 @@ pub struct ProxyMetrics {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Reason {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -52,6 +61,16 @@ impl ProxyMetrics {
             metrics.connections_refused.clone(),
         );
         registry.register(
+            "tls_handshakes_failed",
+            "Clients of TLS listeners that did not get in, by reason",
+            metrics.handshakes_failed.clone(),
+        );
+        registry.register(
+            "tls_reloads",
+            "Changes of certificate files, by what became of them",
+            metrics.tls_reloads.clone(),
+        );
+        registry.register(
             "baggage_full",
             "Configured baggage entries that found no room in a request's baggage",
             metrics.baggage_full.clone(),
@@ -63,6 +82,18 @@ impl ProxyMetrics {
     /// from a fixed set.
     pub fn failed(&self, reason: &'static str) {
         self.failed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a client of a TLS listener that did not get in. The reason
+    /// comes from a fixed set.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a change of certificate files that was taken or refused.
+    pub fn tls_reload(&self, taken: bool) {
+        let result = if taken { "taken" } else { "refused" };
+        self.tls_reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Counts a CLIENT span by the index of its method.

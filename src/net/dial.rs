@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::tls::HandshakeError;
+
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -16,6 +18,9 @@ pub enum DialError {
     /// Every address refused or was unreachable; this is the last answer.
     #[error("{0}")]
     Connect(#[source] io::Error),
+    /// It was reached, and the TLS handshake failed.
+    #[error("{0}")]
+    Tls(#[source] HandshakeError),
     /// The deadline passed first.
     #[error("no connection within {0:?}")]
     Timeout(Duration),

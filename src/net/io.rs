@@ -1,5 +1,6 @@
-//! The stream under a connection: a TCP socket that can hand out bytes that
-//! were read ahead, notes that something arrived, and can end in a reset.
+//! The stream under a connection: a TCP socket, with TLS on it or not, that can
+//! hand out bytes that were read ahead, notes that something arrived, and can
+//! end in a reset.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,6 +14,8 @@ use bytes::{Buf, Bytes};
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::tls::TlsStream;
 
 /// What the owner of a connection and its socket tell each other.
 #[derive(Debug, Default)]
@@ -35,18 +38,49 @@ impl Signals {
     }
 }
 
-/// A TCP stream with a prefix that is read first.
+/// What carries the bytes of a connection.
+#[derive(Debug)]
+pub enum Transport {
+    /// The socket as it is.
+    Tcp(TcpStream),
+    /// TLS on the socket, after the handshake.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// The socket.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Transport::Tcp(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+impl From<TcpStream> for Transport {
+    fn from(tcp: TcpStream) -> Self {
+        Transport::Tcp(tcp)
+    }
+}
+
+impl From<TlsStream<TcpStream>> for Transport {
+    fn from(tls: TlsStream<TcpStream>) -> Self {
+        Transport::Tls(Box::new(tls))
+    }
+}
+
+/// A transport with a prefix that is read first.
 #[derive(Debug)]
 pub struct Stream {
-    tcp: TcpStream,
+    transport: Transport,
     prefix: Bytes,
     signals: Arc<Signals>,
 }
 
 impl Stream {
-    /// Wraps a socket; `prefix` holds what was already read from it.
-    pub fn new(tcp: TcpStream, prefix: Bytes, signals: Arc<Signals>) -> Self {
-        Stream { tcp, prefix, signals }
+    /// Wraps a transport; `prefix` holds what was already read from it.
+    pub fn new(transport: impl Into<Transport>, prefix: Bytes, signals: Arc<Signals>) -> Self {
+        Stream { transport: transport.into(), prefix, signals }
     }
 }
 
@@ -64,7 +98,10 @@ impl AsyncRead for Stream {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let result = match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        };
         if buf.filled().len() > before {
             self.signals.received.store(true, Ordering::Relaxed);
         }
@@ -74,7 +111,10 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -82,15 +122,24 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -98,14 +147,17 @@ impl AsyncWrite for Stream {
             // The drop that follows resets; a FIN now would look like an end.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        match &mut self.transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         if self.signals.reset.load(Ordering::Relaxed) {
-            let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(self.transport.tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets: accepting, telling protocols apart, dialling, copying bytes.
+//! Sockets: accepting, telling protocols apart, TLS, dialling, copying bytes.
 //! Nothing here knows of spans.
 
 pub mod detect;
@@ -6,4 +6,5 @@ pub mod dial;
 pub mod io;
 pub mod listen;
 pub mod registry;
+pub mod tls;
 pub mod tunnel;

@@ -64,10 +64,11 @@ pub(super) fn of_http(span: &mut Span, head: &request::Parts, met: &Met<'_>) {
         let query = head.uri.query().map(redact::query);
         let separator = if query.is_some() { "?" } else { "" };
         let query = query.unwrap_or_default();
-        span.set_str(key::URL_FULL, &format!("http://{}{}{separator}{query}", met.target, head.uri.path()));
+        let path = head.uri.path();
+        span.set_str(key::URL_FULL, &format!("{}://{}{path}{separator}{query}", scheme(met), met.target));
     } else {
         span.set_str(key::URL_PATH, head.uri.path());
-        span.set_static(key::URL_SCHEME, "http");
+        span.set_static(key::URL_SCHEME, scheme(met));
         if let Some(query) = head.uri.query() {
             span.set_str(key::URL_QUERY, &redact::query(query));
         }
@@ -76,6 +77,10 @@ pub(super) fn of_http(span: &mut Span, head: &request::Parts, met: &Met<'_>) {
         }
         set_host(span, head);
     }
+}
+
+fn scheme(met: &Met<'_>) -> &'static str {
+    if met.secure { "https" } else { "http" }
 }
 
 /// Who talks to whom.

@@ -57,6 +57,8 @@ pub struct Met<'a> {
     pub downstream: &'a Peer,
     /// Whom it goes to.
     pub target: &'a Authority,
+    /// Whether the side that is not the pod's own is spoken to in TLS.
+    pub secure: bool,
     /// What its head holds.
     pub survey: Survey,
     /// The address that was reached there, if any was.

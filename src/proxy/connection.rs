@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -27,6 +28,7 @@ use super::worker::Worker;
 use crate::net::detect::{self, Protocol};
 use crate::net::io::Stream;
 use crate::net::registry::Watched;
+use crate::net::tls::{Acceptor, Alpn};
 
 /// What the exchanges of one downstream connection share.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Connection {
     /// A head has begun on this HTTP/1 connection and its deadline is set.
     head_begun: AtomicBool,
     protocol: Protocol,
+    /// Whether the downstream speaks TLS.
+    pub secure: bool,
 }
 
 /// An exchange is going on as long as this lives.
@@ -128,19 +132,21 @@ impl Drop for Deadline<'_> {
 
 /// Serves a connection until it ends.
 pub async fn serve(
-    mut tcp: TcpStream,
+    tcp: TcpStream,
     downstream: SocketAddr,
     route: Arc<Route>,
     worker: Arc<Worker>,
     watched: Arc<Watched>,
 ) {
-    let begun = || watched.set_deadline(worker.registry.deadline(worker.limits().head_timeout));
-    let detected = until_drained(detect::detect(&mut tcp, begun), &watched).await;
-    watched.clear_deadline();
-    let Some(Ok((protocol, prefix))) = detected else { return };
-    let stream = Stream::new(tcp, prefix, Arc::clone(&watched.signals));
+    let opened = match route.acceptor() {
+        None => open(tcp, &worker, &watched).await,
+        // In a box, because it would make every connection larger.
+        Some(acceptor) => Box::pin(open_secure(acceptor, tcp, &worker, &watched)).await,
+    };
+    let Some((protocol, stream)) = opened else { return };
     let finds_loops = !worker.settings.listening.is_empty();
     let connection = Arc::new(Connection {
+        secure: route.acceptor().is_some(),
         route,
         worker,
         downstream: Peer::from(downstream),
@@ -154,6 +160,44 @@ pub async fn serve(
         Protocol::Http1 => serve_http1(stream, connection).await,
         Protocol::Http2 => serve_http2(stream, connection).await,
     }
+}
+
+/// Waits for the first bytes, which say what the downstream speaks.
+async fn open(mut tcp: TcpStream, worker: &Worker, watched: &Watched) -> Option<(Protocol, Stream)> {
+    let begun = || watched.set_deadline(worker.registry.deadline(worker.limits().head_timeout));
+    let detected = until_drained(detect::detect(&mut tcp, begun), watched).await;
+    watched.clear_deadline();
+    let (protocol, prefix) = detected?.ok()?;
+    Some((protocol, Stream::new(tcp, prefix, Arc::clone(&watched.signals))))
+}
+
+/// Carries out the handshake, which says what the downstream speaks.
+async fn open_secure(
+    acceptor: &Acceptor,
+    tcp: TcpStream,
+    worker: &Worker,
+    watched: &Watched,
+) -> Option<(Protocol, Stream)> {
+    watched.set_deadline(worker.registry.deadline(worker.limits().handshake_timeout));
+    let accepted = until_drained(pin!(acceptor.accept(tcp)), watched).await;
+    watched.clear_deadline();
+    let refused = match accepted {
+        Some(Ok((tls, alpn))) => {
+            let protocol = match alpn {
+                Alpn::Http1 => Protocol::Http1,
+                Alpn::Http2 => Protocol::Http2,
+            };
+            return Some((protocol, Stream::new(tls, Bytes::new(), Arc::clone(&watched.signals))));
+        }
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a client did not get in");
+            error.reason()
+        }
+        None if watched.is_draining() => return None,
+        None => "timeout",
+    };
+    worker.metrics.proxy.handshake_failed(refused);
+    None
 }
 
 /// A connection on which nothing has begun leaves at once when told to, and

@@ -16,7 +16,7 @@ use super::expect::Gate;
 use super::headers::Survey;
 use super::hop::{self, Asked};
 use super::read;
-use super::settings::Authority;
+use super::settings::Target;
 use super::switch;
 use super::upstream::{Guard, Upstream, unless};
 use crate::net::dial::DialError;
@@ -43,7 +43,7 @@ pub async fn handle(
         return Ok(refuse(&connection, &error));
     }
     let (mut head, body) = request.into_parts();
-    let target = match connection.route.target(&mut head) {
+    let target = match connection.route.target(&mut head, &connection.worker.settings.originate) {
         Ok(target) => target,
         Err(error) => return Ok(refuse(&connection, &error)),
     };
@@ -53,13 +53,15 @@ pub async fn handle(
     let asked = hop::leave_hop(&mut head.headers, survey, head.version, &head.method);
     let limits = connection.worker.limits();
     let read = read::message(&head, body, asked.expect, limits).await;
-    let upstream = connection.upstreams.get(&target, head.version, limits).await;
+    let upstream = connection.upstreams.get(&target, head.version, &connection.worker).await;
     let upstream = refuse_loop(upstream, &connection, &target);
 
+    let outbound = connection.route.is_outbound();
     let met = Met {
-        outbound: connection.route.is_outbound(),
+        outbound,
         downstream: &connection.downstream,
-        target: &target,
+        target: &target.server,
+        secure: if outbound { target.secure } else { connection.secure },
         survey,
         upstream: upstream.as_ref().ok().map(|(upstream, _)| upstream.peer),
         started: started.0,
@@ -76,7 +78,7 @@ pub async fn handle(
 fn refuse_loop(
     upstream: Result<(Arc<Upstream>, Guard), DialError>,
     connection: &Connection,
-    target: &Authority,
+    target: &Target,
 ) -> Result<(Arc<Upstream>, Guard), ProxyError> {
     let (upstream, guard) = upstream.map_err(|e| ProxyError::Dial(target.to_string(), e))?;
     if connection.worker.settings.is_ours(upstream.peer, upstream.local) {
@@ -88,7 +90,7 @@ fn refuse_loop(
 /// The second half: the request is ready and has an upstream to go to.
 struct Forward {
     connection: Arc<Connection>,
-    target: Arc<Authority>,
+    target: Arc<Target>,
     asked: Asked,
     exchange: Option<Held>,
     in_flight: InFlight,
@@ -174,7 +176,7 @@ impl Forward {
                     (upstream, guard) = self
                         .connection
                         .upstreams
-                        .get(&self.target, version, limits)
+                        .get(&self.target, version, &self.connection.worker)
                         .await
                         .map_err(|e| Refused::Say(ProxyError::Dial(self.target.to_string(), e)))?;
                 }

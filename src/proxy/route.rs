@@ -9,36 +9,50 @@ use http::{Method, Version, request};
 
 use super::error::ProxyError;
 use super::hop;
-use super::settings::{Authority, Inbound, Outbound};
+use super::settings::{Authority, Inbound, Originate, Outbound, Target};
+use crate::net::tls::Acceptor;
 
 /// The direction of a listener, seen from the pod.
 #[derive(Clone, Debug)]
 pub enum Route {
-    /// Inbound: everything goes to the application.
-    Inbound(Arc<Authority>),
+    /// Inbound: everything goes to the application. Clients speak TLS to the
+    /// listener where it has somebody to answer it.
+    Inbound(Arc<Target>, Option<Arc<Acceptor>>),
     /// Outbound to one server, with the path of its base URL.
-    Base(Arc<Authority>, String),
+    Base(Arc<Target>, String),
     /// Outbound to whatever the request names.
     Forward,
 }
 
 impl Route {
-    /// The route of an inbound listener.
-    pub fn inbound(inbound: &Inbound) -> Self {
-        Route::Inbound(Arc::new(inbound.app.clone()))
+    /// The route of an inbound listener. `acceptor` is for those that are secure.
+    pub fn inbound(inbound: &Inbound, acceptor: Option<&Arc<Acceptor>>) -> Self {
+        let app = Target { server: inbound.app.clone(), secure: false };
+        Route::Inbound(Arc::new(app), acceptor.filter(|_| inbound.secure).cloned())
     }
 
     /// The route of an outbound listener.
     pub fn outbound(outbound: &Outbound) -> Self {
         match &outbound.target {
-            Some(base) => Route::Base(Arc::new(base.authority.clone()), base.prefix.clone()),
+            Some(base) => {
+                let target = Target { server: base.authority.clone(), secure: base.secure };
+                Route::Base(Arc::new(target), base.prefix.clone())
+            }
             None => Route::Forward,
         }
     }
 
     /// Whether requests come from the pod's own application.
     pub fn is_outbound(&self) -> bool {
-        !matches!(self, Route::Inbound(_))
+        !matches!(self, Route::Inbound(..))
+    }
+
+    /// Who answers the TLS of its clients, if they speak any.
+    pub fn acceptor(&self) -> Option<&Acceptor> {
+        match self {
+            Route::Inbound(_, acceptor) => acceptor.as_deref(),
+            _ => None,
+        }
     }
 
     /// Whether all requests go to one place, so that the close of its
@@ -54,19 +68,34 @@ impl Route {
 
     /// Finds the target and gives the request the form that it has to have
     /// there. What the client said to a forward proxy alone is taken out.
-    pub fn target(&self, head: &mut request::Parts) -> Result<Arc<Authority>, ProxyError> {
+    /// `originate` says which targets of a forward proxy are spoken to in TLS.
+    pub fn target(
+        &self,
+        head: &mut request::Parts,
+        originate: &[Originate],
+    ) -> Result<Arc<Target>, ProxyError> {
         if self.is_fixed() || head.version == Version::HTTP_2 {
             hop::check_agreement(head)?;
         }
         match self {
-            Route::Inbound(app) => Ok(Arc::clone(app)),
+            Route::Inbound(app, _) => Ok(Arc::clone(app)),
             Route::Base(server, path) => {
                 prefix(head, path)?;
+                if server.secure {
+                    address(head, &server.server)?;
+                }
                 Ok(Arc::clone(server))
             }
             Route::Forward => {
                 hop::leave_proxy(&mut head.headers);
-                named(head).map(Arc::new)
+                let mut server = named(head)?;
+                let port = originate.iter().find_map(|rule| rule.port_for(&server));
+                let secure = port.is_some() && head.method != Method::CONNECT;
+                if let Some(port) = port.filter(|_| secure) {
+                    server.port = port;
+                    address(head, &server)?;
+                }
+                Ok(Arc::new(Target { server, secure }))
             }
         }
     }
@@ -81,6 +110,36 @@ fn prefix(head: &mut request::Parts, prefix: &str) -> Result<(), ProxyError> {
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.path_and_query = path.parse().ok();
     head.uri = Uri::from_parts(parts).map_err(|_| ProxyError::BadRequest("the path is not valid"))?;
+    Ok(())
+}
+
+/// Names the server as a client would that speaks TLS to it: servers choose by
+/// that name, and refuse one that they do not know (RFC 9110, 7.4).
+fn address(head: &mut request::Parts, server: &Authority) -> Result<(), ProxyError> {
+    if head.method == Method::CONNECT {
+        return Ok(());
+    }
+    let named = |text: &str| {
+        let named: UriAuthority = text.parse().ok()?;
+        Some(split(&named, named.port_u16().unwrap_or(443)))
+    };
+    let is_server = |text: &str| named(text).is_some_and(|named| named == *server);
+    let name = server.to_string();
+    let name = name.strip_suffix(":443").unwrap_or(&name);
+    let invalid = |_| ProxyError::BadRequest("the target is not a server name");
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if host.map_or(head.version != Version::HTTP_2, |host| !is_server(host)) {
+        let value = HeaderValue::from_str(name).map_err(|_| ProxyError::BadRequest("no valid name"))?;
+        head.headers.insert(header::HOST, value);
+    }
+    if head.version == Version::HTTP_2 {
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        if !parts.authority.as_ref().is_some_and(|authority| is_server(authority.as_str())) {
+            parts.authority = Some(name.parse().map_err(invalid)?);
+        }
+        parts.scheme = Some(Scheme::HTTPS);
+        head.uri = Uri::from_parts(parts).map_err(|_| ProxyError::BadRequest("the path is not valid"))?;
+    }
     Ok(())
 }
 
@@ -155,6 +214,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::trace::glob::Glob;
 
     fn head(method: &str, uri: &str, host: Option<&str>) -> request::Parts {
         let mut builder = Request::builder().method(method).uri(uri);
@@ -182,7 +242,7 @@ mod tests {
         ];
         for (method, uri, host, target, path, host_after) in cases {
             let mut head = head(method, uri, host);
-            assert_eq!(Route::Forward.target(&mut head).unwrap().to_string(), target, "{uri}");
+            assert_eq!(Route::Forward.target(&mut head, &[]).unwrap().to_string(), target, "{uri}");
             assert_eq!(head.uri.to_string(), path, "{uri}");
             assert_eq!(head.headers[header::HOST], host_after, "{uri}");
         }
@@ -197,22 +257,58 @@ mod tests {
             ("GET", "ftp://a.example/", Some("a.example")),
             ("CONNECT", "a.example", Some("a.example")),
         ] {
-            assert!(Route::Forward.target(&mut head(method, uri, host)).is_err(), "{method} {uri}");
+            assert!(Route::Forward.target(&mut head(method, uri, host), &[]).is_err(), "{method} {uri}");
         }
+    }
+
+    #[test]
+    fn hosts_on_the_list_are_spoken_to_in_tls_under_the_name_that_they_know() {
+        let rule = |host: &str, port| Originate { host: Glob::new(host), port };
+        let rules = [rule("API.example", None), rule("*.corp.example", Some(8443))];
+        let cases = [
+            ("http://api.example/x", "api.example:443", true, "api.example"),
+            ("http://api.example:80/x", "api.example:443", true, "api.example"),
+            ("http://api.example:443/x", "api.example:443", true, "api.example:443"),
+            ("http://api.example:8080/x", "api.example:8080", false, "api.example:8080"),
+            ("http://a.corp.example/x", "a.corp.example:8443", true, "a.corp.example:8443"),
+            ("http://a.corp.example:8443/x", "a.corp.example:8443", true, "a.corp.example:8443"),
+            ("http://a.corp.example:443/x", "a.corp.example:443", false, "a.corp.example:443"),
+            ("http://other.example/x", "other.example:80", false, "other.example"),
+        ];
+        for (uri, server, secure, host) in cases {
+            let mut head = head("GET", uri, None);
+            let target = Route::Forward.target(&mut head, &rules).unwrap();
+            assert_eq!((target.to_string().as_str(), target.secure), (server, secure), "{uri}");
+            assert_eq!(head.headers[header::HOST], host, "{uri}");
+            assert_eq!(head.uri, "/x");
+        }
+        let mut connect = head("CONNECT", "api.example:443", Some("api.example:443"));
+        assert!(!Route::Forward.target(&mut connect, &rules).unwrap().secure, "that TLS is the agent's");
+    }
+
+    #[test]
+    fn over_http2_the_scheme_and_authority_become_those_of_the_server() {
+        let server = Authority { host: "weather".into(), port: 8443 };
+        let base = Route::Base(Arc::new(Target { server, secure: true }), "/v1".into());
+        let mut request = head("POST", "http://localhost:14001/mcp", None);
+        request.version = Version::HTTP_2;
+        base.target(&mut request, &[]).unwrap();
+        assert_eq!(request.uri, "https://weather:8443/v1/mcp");
+        assert!(!request.headers.contains_key(header::HOST), "none was there");
     }
 
     #[test]
     fn a_base_url_puts_its_path_in_front_and_leaves_host_alone() {
         let base = |prefix: &str| {
             let server = Authority { host: "weather".into(), port: 8000 };
-            Route::Base(Arc::new(server), prefix.into())
+            Route::Base(Arc::new(Target { server, secure: false }), prefix.into())
         };
         let mut request = head("POST", "/mcp?x=1", Some("localhost:14001"));
-        assert_eq!(base("/v1").target(&mut request).unwrap().to_string(), "weather:8000");
+        assert_eq!(base("/v1").target(&mut request, &[]).unwrap().to_string(), "weather:8000");
         assert_eq!(request.uri, "/v1/mcp?x=1");
         assert_eq!(request.headers[header::HOST], "localhost:14001");
         let mut request = head("POST", "/mcp", Some("localhost:14001"));
-        base("").target(&mut request).unwrap();
+        base("").target(&mut request, &[]).unwrap();
         assert_eq!(request.uri, "/mcp");
     }
 }

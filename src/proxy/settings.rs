@@ -20,6 +20,8 @@ const MIB: usize = 1024 * KIB;
 pub struct Inbound {
     /// Where the proxy accepts connections.
     pub listen: SocketAddr,
+    /// Whether clients speak TLS to it, which ends here.
+    pub secure: bool,
     /// The application that every accepted connection is forwarded to.
     pub app: Authority,
 }
@@ -61,10 +63,55 @@ impl Authority {
     }
 }
 
-/// The base of an `http` URL: every request path is appended to its prefix.
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The server.
+    pub server: Authority,
+    /// Whether it is spoken to in TLS.
+    pub secure: bool,
+}
+
+impl fmt::Display for Target {
+    /// Writes `host:port`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.server.fmt(f)
+    }
+}
+
+/// Hosts that the application says `http` to and that are spoken to in TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Originate {
+    /// The hosts.
+    pub host: Glob,
+    /// The port where they speak TLS; 443 unless it is named.
+    pub port: Option<u16>,
+}
+
+impl Originate {
+    /// The port to dial in place of this server's, if this is about it: it
+    /// was named without a port (which is 80), or with the port that speaks TLS.
+    pub fn port_for(&self, server: &Authority) -> Option<u16> {
+        let port = self.port.unwrap_or(443);
+        let about = matches!(server.port, 80) || server.port == port;
+        (about && self.host.matches_ignoring_case(&server.host)).then_some(port)
+    }
+}
+
+impl fmt::Display for Originate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.host.as_str())?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// The base of an `http` or `https` URL: every request path is appended to its
+/// prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl {
-    /// The server; the port is 80 when the URL names none.
+    /// Whether the URL says `https`.
+    pub secure: bool,
+    /// The server; the port is 80 or 443 when the URL names none.
     pub authority: Authority,
     /// Empty, or a path that starts with `/` and does not end with one.
     pub prefix: String,
@@ -72,7 +119,8 @@ pub struct BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
     }
 }
 
@@ -93,6 +141,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Most HTTP/2 streams that one downstream connection may have open.
     pub max_concurrent_streams: u32,
+    /// Longest time for a client's TLS handshake, from its connection on.
+    pub handshake_timeout: Duration,
     /// Longest time for a request head to arrive once its first byte is in.
     pub head_timeout: Duration,
     /// Longest time that the message view waits for a body of known length
@@ -101,7 +151,8 @@ pub struct Limits {
     /// Longest pause in a body of unknown length before the message view
     /// stops waiting for its end and lets it stream.
     pub body_gap: Duration,
-    /// Longest time to reach the upstream, name resolution included; 504 after it.
+    /// Longest time to reach the upstream, name resolution and TLS included;
+    /// 504 after it.
     pub connect_timeout: Duration,
     /// Longest silence of the upstream before its response head; 504 after it.
     pub response_timeout: Duration,
@@ -137,6 +188,7 @@ impl Default for Limits {
             max_headers: HYPER_HEADERS,
             max_connections: 16_384,
             max_concurrent_streams: 256,
+            handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             body_wait: Duration::from_secs(5),
             body_gap: Duration::from_millis(5),

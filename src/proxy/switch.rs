@@ -21,7 +21,7 @@ use super::flow::refuse;
 use super::headers::Survey;
 use super::hop::Asked;
 use super::read::{Read, Unread};
-use super::settings::Authority;
+use super::settings::Target;
 use super::upstream::Upstream;
 use crate::net::{dial, io, tunnel};
 
@@ -63,16 +63,17 @@ pub fn join(
 pub async fn connect(
     mut head: request::Parts,
     body: Incoming,
-    target: Arc<Authority>,
+    target: Arc<Target>,
     connection: Arc<Connection>,
     started: (Instant, SystemTime),
 ) -> Response<ResponseBody> {
     let limits = connection.worker.limits();
-    let dialled = dial::dial(&target.host, target.port, limits.connect_timeout).await;
+    let dialled = dial::dial(&target.server.host, target.server.port, limits.connect_timeout).await;
     let met = Met {
         outbound: true,
         downstream: &connection.downstream,
-        target: &target,
+        target: &target.server,
+        secure: false,
         survey: Survey::of(&head.headers),
         upstream: dialled.as_ref().ok().map(|(_, peer)| *peer),
         started: started.0,

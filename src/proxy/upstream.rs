@@ -13,19 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
+use super::body::{RequestBody, Unmeasured};
+use super::settings::{Limits, Target};
+use super::wake::Nudge;
+use super::worker::Worker;
+use crate::net::dial::{self, DialError};
+use crate::net::io::{Signals, Stream, Transport};
+use crate::net::registry::Watched;
+use crate::net::tls::{Alpn, HandshakeError};
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
-
-use super::body::{RequestBody, Unmeasured};
-use super::settings::{Authority, Limits};
-use super::wake::Nudge;
-use crate::net::dial::{self, DialError};
-use crate::net::io::{Signals, Stream};
-use crate::net::registry::Watched;
 
 /// How many targets one downstream connection keeps connections to. A forward
 /// proxy client that visits more loses the one that it used first.
@@ -48,7 +48,7 @@ pub struct Upstreams {
 
 /// One upstream connection.
 pub struct Upstream {
-    target: Arc<Authority>,
+    target: Arc<Target>,
     /// The address that was reached.
     pub peer: SocketAddr,
     /// Our own address on it, where loops are looked for.
@@ -72,9 +72,9 @@ struct Http1 {
     waker: Waker,
 }
 
-/// A socket that was just connected.
+/// A server that was just connected to, TLS included.
 struct Reached {
-    tcp: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     local: Option<IpAddr>,
 }
@@ -115,13 +115,13 @@ impl Upstreams {
     /// The connection to a target, opened if there is none that lives.
     pub async fn get(
         &self,
-        target: &Arc<Authority>,
+        target: &Arc<Target>,
         version: Version,
-        limits: &Limits,
+        worker: &Worker,
     ) -> Result<(Arc<Upstream>, Guard), DialError> {
         let upstream = match self.find(target, version) {
             Some(upstream) => upstream,
-            None => self.open(target, version, limits).await?,
+            None => self.open(target, version, worker).await?,
         };
         upstream.busy.store(true, Ordering::Relaxed);
         let guard = Guard(Arc::clone(&upstream));
@@ -130,10 +130,11 @@ impl Upstreams {
 
     async fn open(
         &self,
-        target: &Arc<Authority>,
+        target: &Arc<Target>,
         version: Version,
-        limits: &Limits,
+        worker: &Worker,
     ) -> Result<Arc<Upstream>, DialError> {
+        let limits = worker.limits();
         let shared = version == Version::HTTP_2;
         let by = tokio::time::Instant::now() + limits.connect_timeout;
         // Where the host is silent, each would otherwise wait for all before it.
@@ -143,9 +144,17 @@ impl Upstreams {
         if shared && let Some(upstream) = self.find(target, version) {
             return Ok(upstream);
         }
-        let (tcp, peer) = dial::dial(&target.host, target.port, limits.connect_timeout).await?;
+        let server = &target.server;
+        let (tcp, peer) = dial::dial(&server.host, server.port, limits.connect_timeout).await?;
         let local = if self.finds_loops { tcp.local_addr().ok() } else { None };
-        let reached = Reached { tcp, peer, local: local.map(|address| address.ip()) };
+        let mut transport = Transport::Tcp(tcp);
+        if target.secure {
+            // In a box, because it would make every exchange larger.
+            let secured = Box::pin(secured(transport, target, version, worker));
+            let secured = tokio::time::timeout_at(by, secured).await;
+            transport = secured.map_err(|_| DialError::Timeout(limits.connect_timeout))??;
+        }
+        let reached = Reached { transport, peer, local: local.map(|address| address.ip()) };
         let target = Arc::clone(target);
         let upstream = Upstream::open(target, reached, version, limits, &self.downstream).await?;
         let upstream = Arc::new(upstream);
@@ -198,7 +207,7 @@ impl Upstreams {
         self.lock().iter().any(sending)
     }
 
-    fn find(&self, target: &Authority, version: Version) -> Option<Arc<Upstream>> {
+    fn find(&self, target: &Target, version: Version) -> Option<Arc<Upstream>> {
         let mut open = self.lock();
         open.retain(|upstream| upstream.is_open());
         let fits = |upstream: &&Arc<Upstream>| {
@@ -226,17 +235,32 @@ impl Upstreams {
     }
 }
 
+/// Speaks TLS on the socket, offering the one protocol that the downstream speaks.
+async fn secured(
+    transport: Transport,
+    target: &Target,
+    version: Version,
+    worker: &Worker,
+) -> Result<Transport, DialError> {
+    let (Some(connector), Transport::Tcp(tcp)) = (&worker.connector, transport) else {
+        return Err(DialError::Tls(HandshakeError::Name));
+    };
+    let alpn = if version == Version::HTTP_2 { Alpn::Http2 } else { Alpn::Http1 };
+    let secured = connector.connect(&target.server.host, tcp, alpn).await;
+    secured.map(Transport::from).map_err(DialError::Tls)
+}
+
 impl Upstream {
     async fn open(
-        target: Arc<Authority>,
+        target: Arc<Target>,
         reached: Reached,
         version: Version,
         limits: &Limits,
         downstream: &Weak<Watched>,
     ) -> Result<Self, DialError> {
-        let Reached { tcp, peer, local } = reached;
+        let Reached { transport, peer, local } = reached;
         let signals = Arc::<Signals>::default();
-        let io = TokioIo::new(Stream::new(tcp, Bytes::new(), Arc::clone(&signals)));
+        let io = TokioIo::new(Stream::new(transport, Bytes::new(), Arc::clone(&signals)));
         let failed = |e: hyper::Error| DialError::Connect(std::io::Error::other(e));
         let protocol = if version == Version::HTTP_2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::peers::Peers;
-use super::settings::{Limits, Propagation, SpanRules};
+use super::settings::{Limits, Originate, Propagation, SpanRules};
 use crate::export::queue::Recorder;
 use crate::metrics::Metrics;
 use crate::net::registry::Registry;
+use crate::net::tls::Connector;
 use crate::trace::ids::Ids;
 use crate::trace::links::{Inference, Known};
 use crate::trace::places::{Background, Stuck};
@@ -28,6 +29,8 @@ pub struct Worker {
     pub recorder: Recorder,
     /// The open connections of this worker.
     pub registry: Arc<Registry>,
+    /// How TLS is spoken to servers, where any is; the same for all workers.
+    pub connector: Option<Arc<Connector>>,
     /// Counters.
     pub metrics: Metrics,
     /// Storage of spans that ended, to be used again.
@@ -92,6 +95,8 @@ pub struct Settings {
     pub span_limits: SpanLimits,
     /// No spans at all, as `OTEL_SDK_DISABLED` asks; context still passes.
     pub disabled: bool,
+    /// Which hosts are spoken to in TLS although the application does not.
+    pub originate: Vec<Originate>,
     /// The addresses that this proxy listens on, to recognise a loop.
     pub listening: Vec<SocketAddr>,
 }

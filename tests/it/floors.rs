@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Rooms by floor; those of one group may know each other.
 const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
-    &[&["trace"]],
-    &[&["net"], &["export"]],
+    &[&["trace"], &["net"]],
+    &[&["export"]],
     &[&["proxy"], &["store", "demo"]],
     &[&["admin"], &["config"]],
     &[&["app", "cli", "run"]],

@@ -14,6 +14,7 @@ mod connections;
 mod failures;
 mod hostile;
 mod limits;
+mod tls;
 mod transparency;
 
 // What is said about it.

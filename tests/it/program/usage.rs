@@ -18,6 +18,10 @@ async fn help_of_each_command() {
                 "--inbound",
                 "--outbound",
                 "--admin",
+                "--inbound-tls",
+                "--tls-originate",
+                "--tls-ca",
+                "--tls-client",
                 "--config",
                 "--workers",
                 "MESHTRACE_INBOUND",
@@ -96,7 +100,7 @@ async fn refused(args: &[&str], env: &[(&str, &str)], says: &[&str]) {
 async fn values_that_cannot_be_used_exit_2() {
     refused(&["--inbound", "8000"], &[], &["--inbound", "8000"]).await;
     refused(&["--inbound", "127.0.0.1:8000=nowhere"], &[], &["--inbound", "nowhere"]).await;
-    refused(&["--outbound", "127.0.0.1:1=https://a"], &[], &["--outbound", "https://a"]).await;
+    refused(&["--outbound", "127.0.0.1:1=ftp://a"], &[], &["--outbound", "ftp://a"]).await;
     refused(&["--inbound", "127.0.0.1:8000=127.0.0.1:8000"], &[], &["--inbound", "itself"]).await;
     let twice = ["--inbound", "127.0.0.1:8000=a:1", "--outbound", "127.0.0.1:8000"];
     refused(&twice, &[], &["127.0.0.1:8000", "--inbound", "--outbound"]).await;

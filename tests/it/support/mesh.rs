@@ -119,6 +119,20 @@ impl Plan<'_> {
         self
     }
 
+    /// Listens in TLS in front of this application, with these files.
+    pub fn inbound_secure(mut self, app: SocketAddr, files: &[&std::path::Path]) -> Self {
+        self.flags.inbound.push(format!("https://127.0.0.1:0={app}"));
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        self.flags.inbound_tls = Some(files.join(","));
+        self
+    }
+
+    /// Listens for calls to this base URL.
+    pub fn outbound_url(mut self, url: &str) -> Self {
+        self.flags.outbound.push(format!("127.0.0.1:0={url}"));
+        self
+    }
+
     /// Listens for calls to wherever they say.
     pub fn forward(mut self) -> Self {
         self.flags.outbound.push("127.0.0.1:0".to_owned());
@@ -212,6 +226,11 @@ impl Running {
     /// The first outbound listener.
     pub fn outbound(&self) -> SocketAddr {
         self.outbound[0]
+    }
+
+    /// The outbound listener of this number.
+    pub fn outbound_at(&self, index: usize) -> SocketAddr {
+        self.outbound[index]
     }
 
     /// The first listener of this side.

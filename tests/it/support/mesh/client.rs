@@ -90,9 +90,11 @@ impl Call {
         replies
     }
 
-    /// Sends it over HTTP/2 with prior knowledge.
+    /// Sends it over HTTP/2 with prior knowledge; `host` becomes `:authority`.
     pub async fn send_http2(mut self, to: SocketAddr) -> Reply {
-        self.path = format!("http://{to}{}", self.path);
+        let host = self.headers.iter().find(|(name, _)| name == "host");
+        let host = host.map_or(to.to_string(), |(_, host)| String::from_utf8(host.clone()).unwrap());
+        self.path = format!("http://{host}{}", self.path);
         let tcp = TcpStream::connect(to).await.unwrap();
         let from = tcp.local_addr().unwrap();
         let (mut sender, connection) =

@@ -1,0 +1,4 @@
+//! TLS on the data path: where it begins and where it ends.
+
+mod origination;
+mod termination;
