@@ -1,27 +1,33 @@
 //! Wires a sidecar together: sockets first, then the worker threads, then the
 //! thread that exports spans and answers on the admin port.
 
+mod stop;
+mod tls;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::sync::watch;
 
-use crate::admin::{Admin, Readiness};
+use self::tls::Tls;
+
+use crate::admin::{Admin, AppProbes, Readiness};
 use crate::config::Config;
 use crate::export::{self, Exporter, Task};
-use crate::metrics::{Metrics, ProxyMetrics};
+use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::net::registry::Registry;
-use crate::net::tls::{Acceptor, Change, Connector, Reloading, Source, TlsError};
+use crate::net::resolve::Resolver;
+use crate::net::tls::TlsError;
 use crate::proxy::accept;
 use crate::proxy::peers::Peers;
 use crate::proxy::route::Route;
-use crate::proxy::settings::Outbound;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
 use crate::trace::links::Method;
@@ -31,12 +37,6 @@ use crate::trace::server_spans::ServerSpans;
 
 /// Requests in flight that can be remembered as parents, and as many that have ended.
 const SERVER_SPANS: usize = 65_536;
-
-/// How often TLS files are looked at for changes.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// How long the last spans may take to leave when the sidecar stops.
-const FLUSH: Duration = Duration::from_secs(5);
 
 /// Why a sidecar could not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,14 +84,26 @@ pub struct Sidecar {
     phase: watch::Sender<Phase>,
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
+    open: Arc<AtomicUsize>,
+    stop_after: Vec<SocketAddr>,
+    drain_timeout: Duration,
 }
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
-    Draining,
+    /// Told to stop, and serving on until the application is gone.
+    Leaving,
+    /// Nobody new gets in, and what is in flight ends by then.
+    Draining(Instant),
     Flushing,
+}
+
+impl Phase {
+    fn accepts(self) -> bool {
+        matches!(self, Phase::Serving | Phase::Leaving)
+    }
 }
 
 /// Binds every listener and starts every thread.
@@ -108,6 +120,11 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     let admin = Admin {
         readiness: readiness.clone(),
         registry: Arc::new(registry),
+        probes: AppProbes::new(
+            config.app_probes.clone(),
+            Resolver::default(),
+            metrics.app_probes_refused.clone(),
+        ),
         closed: metrics.admin_closed.clone(),
     };
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -120,6 +137,9 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         phase,
         workers: Vec::new(),
         control: None,
+        open: Arc::default(),
+        stop_after: config.stop_after.clone(),
+        drain_timeout: config.limits.drain_timeout,
     };
     let settings = Arc::new(settings(config, &sidecar, &exporter));
     let tracer = Arc::new(Tracer {
@@ -130,32 +150,47 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         stuck: Stuck::default(),
         peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
     });
-    let open = Arc::new(AtomicUsize::new(0));
+    let resolver = Resolver::default();
+    let (started, starts) = sync_channel(config.workers + 1);
     for index in 0..config.workers {
         let worker = Worker {
             settings: Arc::clone(&settings),
             tracer: Arc::clone(&tracer),
             recorder: exporter.worker(),
+            resolver: resolver.clone(),
             connector: tls.connector.clone(),
-            registry: Arc::new(Registry::new(Arc::clone(&open), config.limits.max_connections)),
+            registry: Arc::new(Registry::new(Arc::clone(&sidecar.open), config.limits.max_connections)),
             metrics: metrics.clone(),
             spans: SpanPool::default(),
         };
         let listeners = bound.of_worker(index)?;
-        let run = work(Arc::new(worker), listeners, phases.clone(), index == 0);
+        let run = work(Arc::new(worker), listeners, started.clone(), phases.clone(), index == 0);
         sidecar.workers.push(thread(format!("worker-{index}"), run)?);
     }
-    let control = control(bound.admin, admin, exporter, task, tls.watch(metrics.proxy.clone()), phases);
+    let control =
+        Control { listener: bound.admin, admin, exporter, task, flush_timeout: config.limits.flush_timeout };
+    let control = control.run(tls.watch(metrics.proxy.clone()), started, phases);
     sidecar.control = Some(thread("control".to_owned(), control)?);
+    // Each thread says once whether it serves; one that died says nothing.
+    while let Ok(started) = starts.recv() {
+        started.map_err(StartError::Thread)?;
+    }
     readiness.set_ready();
     Ok(sidecar)
 }
 
 impl Sidecar {
-    /// Stops accepting, lets what is in flight finish within the drain
-    /// timeout, sends the last spans, and returns when all is done.
+    /// Serves on until the application is gone, where there is one to wait
+    /// for, then stops accepting and lets what is in flight finish, all of it
+    /// within the drain timeout; sends the last spans, and returns when all is
+    /// done.
     pub fn stop(mut self) {
-        let _ = self.phase.send(Phase::Draining);
+        let deadline = Instant::now() + self.drain_timeout;
+        if !self.stop_after.is_empty() {
+            let _ = self.phase.send(Phase::Leaving);
+            stop::wait_for(&self.stop_after, &self.open, deadline);
+        }
+        let _ = self.phase.send(Phase::Draining(deadline));
         for worker in self.workers.drain(..) {
             // A worker that panicked has said so; the others still drain.
             let _ = worker.join();
@@ -163,59 +198,6 @@ impl Sidecar {
         let _ = self.phase.send(Phase::Flushing);
         if let Some(control) = self.control.take() {
             let _ = control.join();
-        }
-    }
-}
-
-/// What speaks TLS on the data path, if anything does.
-#[derive(Default)]
-struct Tls {
-    acceptor: Option<Arc<Acceptor>>,
-    connector: Option<Arc<Connector>>,
-}
-
-impl Tls {
-    fn new(config: &Config) -> Result<Self, TlsError> {
-        let base_url = |o: &Outbound| o.target.as_ref().is_some_and(|target| target.secure);
-        let originates = !config.tls.originate.is_empty() || config.outbound.iter().any(base_url);
-        let acceptor = config.tls.inbound.clone().map(Acceptor::new).transpose()?;
-        let connector = originates.then(|| Connector::new(config.tls.client_files())).transpose()?;
-        Ok(Tls { acceptor: acceptor.map(Arc::new), connector: connector.map(Arc::new) })
-    }
-
-    /// Looks at the files for as long as it is polled.
-    async fn watch(self, metrics: ProxyMetrics) {
-        let Tls { acceptor, connector } = self;
-        if acceptor.is_none() && connector.is_none() {
-            return;
-        }
-        let mut looks = tokio::time::interval(LOOK);
-        loop {
-            looks.tick().await;
-            let (acceptor, connector) = (acceptor.clone(), connector.clone());
-            // Reading may block, on a network volume for long.
-            let looked = tokio::task::spawn_blocking(move || {
-                let accepts = acceptor.map(|acceptor| look(acceptor.files()));
-                [accepts, connector.map(|connector| look(connector.files()))]
-            });
-            for taken in looked.await.unwrap_or_default().into_iter().flatten().flatten() {
-                metrics.tls_reload(taken);
-            }
-        }
-    }
-}
-
-/// Says whether a change was taken; `None` where there was none.
-fn look<S: Source>(files: &Reloading<S>) -> Option<bool> {
-    match files.look() {
-        Change::None => None,
-        Change::Taken => {
-            tracing::info!(files = files.describe(), "TLS files have changed and are in force");
-            Some(true)
-        }
-        Change::Refused(error) => {
-            tracing::warn!(%error, "TLS files have changed and cannot be used: the old ones stay in force");
-            Some(false)
         }
     }
 }
@@ -298,18 +280,21 @@ fn thread(
 async fn work(
     worker: Arc<Worker>,
     listeners: Vec<(Arc<Route>, TcpListener)>,
+    started: SyncSender<io::Result<()>>,
     mut phases: watch::Receiver<Phase>,
     looks_after_peers: bool,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
+    let mut serves = Ok(());
     for (route, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => drop(accepting.spawn(accept::run(listener, route, Arc::clone(&worker)))),
-            Err(error) => tracing::error!(%error, "cannot watch a listening socket"),
+            Err(error) => serves = Err(error),
         }
     }
+    say(started, serves);
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    while *phases.borrow() == Phase::Serving {
+    while phases.borrow().accepts() {
         tokio::select! {
             _ = ticks.tick() => {
                 worker.registry.tick();
@@ -322,7 +307,10 @@ async fn work(
     }
     accepting.shutdown().await;
     worker.registry.drain();
-    let deadline = Instant::now() + worker.limits().drain_timeout;
+    let deadline = match *phases.borrow() {
+        Phase::Draining(deadline) => deadline,
+        _ => Instant::now(),
+    };
     let mut looks = tokio::time::interval(Duration::from_millis(10));
     while worker.registry.open() > 0 && Instant::now() < deadline {
         looks.tick().await;
@@ -335,37 +323,53 @@ async fn work(
     // Dropping the runtime now drops the connections, whose spans end with them.
 }
 
+/// Says whether a thread serves. Dropping the sender says that it is the last word.
+fn say(started: SyncSender<io::Result<()>>, serves: io::Result<()>) {
+    // Whoever started us has given up on another thread.
+    let _ = started.send(serves);
+}
+
 /// The thread beside the request path: exports, and answers the operator.
-async fn control(
+struct Control {
     listener: Option<TcpListener>,
     admin: Admin,
     exporter: Exporter,
     task: Option<Task>,
-    watch: impl Future<Output = ()> + Send + 'static,
-    mut phases: watch::Receiver<Phase>,
-) {
-    let readiness = admin.readiness.clone();
-    tokio::spawn(watch);
-    let export = task.map(|task| tokio::spawn(task.run()));
-    if let Some(listener) = listener {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(admin.serve(listener))),
-            Err(error) => tracing::error!(%error, "cannot watch the admin socket"),
+    flush_timeout: Duration,
+}
+
+impl Control {
+    async fn run(
+        self,
+        watch: impl Future<Output = ()> + Send + 'static,
+        started: SyncSender<io::Result<()>>,
+        mut phases: watch::Receiver<Phase>,
+    ) {
+        let readiness = self.admin.readiness.clone();
+        tokio::spawn(watch);
+        let export = self.task.map(|task| tokio::spawn(task.run()));
+        let listener = self.listener.map(tokio::net::TcpListener::from_std).transpose();
+        match listener {
+            Ok(listener) => {
+                drop(listener.map(|listener| tokio::spawn(self.admin.serve(listener))));
+                say(started, Ok(()));
+            }
+            Err(error) => say(started, Err(error)),
         }
-    }
-    while *phases.borrow() != Phase::Flushing {
-        if *phases.borrow() == Phase::Draining {
-            readiness.set_draining();
+        while *phases.borrow() != Phase::Flushing {
+            if *phases.borrow() != Phase::Serving {
+                readiness.set_draining();
+            }
+            if phases.changed().await.is_err() {
+                break;
+            }
         }
-        if phases.changed().await.is_err() {
-            break;
+        let lost = self.exporter.shutdown(self.flush_timeout).await;
+        if lost > 0 {
+            tracing::warn!(spans = lost, "the last spans could not be sent in time");
         }
-    }
-    let lost = exporter.shutdown(FLUSH).await;
-    if lost > 0 {
-        tracing::warn!(spans = lost, "the last spans could not be sent in time");
-    }
-    if let Some(export) = export {
-        let _ = export.await;
+        if let Some(export) = export {
+            let _ = export.await;
+        }
     }
 }

@@ -91,7 +91,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Proxy(ProxyArgs),
+    Proxy(Box<ProxyArgs>),
     Demo(DemoArgs),
     Wait(WaitArgs),
 }
@@ -99,7 +99,8 @@ enum Command {
 /// Run the sidecar.
 ///
 /// Stands in front of an agent (inbound) and behind it (outbound), passes everything on and sends a
-/// span for each request to an OpenTelemetry collector. SIGTERM and Ctrl-C drain and stop it.
+/// span for each request to an OpenTelemetry collector. SIGTERM and Ctrl-C drain and stop it; a second
+/// one ends it at once.
 ///
 /// A flag beats its variable, a variable beats the configuration file, the file beats the default.
 #[derive(Debug, Args)]
@@ -150,9 +151,31 @@ struct ProxyArgs {
     #[arg(long, value_name = "CERTIFICATE,KEY")]
     tls_client: Option<String>,
 
+    /// After SIGTERM serve on, new connections too, until nobody accepts on this port of the pod.
+    ///
+    /// For a sidecar that is told to stop at the same time as the application. PORT is one at the
+    /// pod's address (POD_IP) or at loopback; an address such as 127.0.0.1:8080 is taken too. May
+    /// be repeated.
+    /// [env: MESHTRACE_STOP_AFTER, with commas between several] [default: none]
+    #[arg(long, value_name = "PORT")]
+    stop_after: Vec<String>,
+
+    /// The longest time, after SIGTERM, for the application to go and for what is in flight.
+    ///
+    /// [env: MESHTRACE_DRAIN_TIMEOUT] [default: 20s]
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<String>,
+
+    /// The longest time after that for the last spans to leave.
+    ///
+    /// [env: MESHTRACE_FLUSH_TIMEOUT] [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    flush_timeout: Option<String>,
+
     /// Serve /live, /ready and /metrics on LISTEN, or nowhere: off.
     ///
-    /// Everything else there answers loopback peers only.
+    /// /app-probe/CONTAINER/PROBE is there too, for the probes that the injector took over
+    /// (MESHTRACE_APP_PROBES). Everything else there answers loopback peers only.
     /// [env: MESHTRACE_ADMIN] [default: [::]:14020]
     #[arg(long, value_name = "LISTEN")]
     admin: Option<String>,
@@ -184,6 +207,9 @@ OpenTelemetry variables (the specification says what they mean):
   OTEL_LOG_LEVEL                               off, error, warn, info, debug or trace
                                                [default: info]
   OTEL_SDK_DISABLED                            true: no spans, context still passes
+Variables that the injector writes:
+  MESHTRACE_APP_PROBES                         JSON: the TCP probes that /app-probe carries out
+  POD_IP                                       where they and --stop-after find the pod
 Refused: OTEL_CONFIG_FILE, the jaeger, ottrace and xray propagators, the zipkin exporter.";
 
 impl ProxyArgs {
@@ -195,11 +221,27 @@ impl ProxyArgs {
             tls_originate,
             tls_ca,
             tls_client,
+            stop_after,
+            drain_timeout,
+            flush_timeout,
             admin,
             config,
             workers,
         } = self;
-        Flags { inbound, outbound, inbound_tls, tls_originate, tls_ca, tls_client, admin, config, workers }
+        Flags {
+            inbound,
+            outbound,
+            inbound_tls,
+            tls_originate,
+            tls_ca,
+            tls_client,
+            stop_after,
+            drain_timeout,
+            flush_timeout,
+            admin,
+            config,
+            workers,
+        }
     }
 }
 

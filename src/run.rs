@@ -36,7 +36,7 @@ fn proxy(config: &Config) -> u8 {
         tracing::info!("{line}");
     }
     // Before anything serves, so that no signal finds the default action.
-    let signals = match runtime.block_on(async { Signals::install() }) {
+    let mut signals = match runtime.block_on(async { Signals::install() }) {
         Ok(signals) => signals,
         Err(error) => return complain(&error),
     };
@@ -56,9 +56,22 @@ fn proxy(config: &Config) -> u8 {
         admin = ?sidecar.admin,
         "ready"
     );
-    runtime.block_on(signals.wait());
-    tracing::info!("stopping: draining connections, then sending the last spans");
-    sidecar.stop();
+    runtime.block_on(signals.next());
+    tracing::info!(
+        "stopping: draining connections, then sending the last spans; a second signal ends at once"
+    );
+    let stopped = runtime.block_on(async {
+        tokio::select! {
+            _ = tokio::task::spawn_blocking(move || sidecar.stop()) => true,
+            () = signals.next() => false,
+        }
+    });
+    // Its threads end with the process.
+    runtime.shutdown_background();
+    if !stopped {
+        tracing::warn!("told to stop again: ending with connections and spans left");
+        return 1;
+    }
     0
 }
 
@@ -70,10 +83,10 @@ fn demo(once: bool) -> u8 {
     };
     let options = demo::Options { once, ..demo::Options::default() };
     let complete = runtime.block_on(async {
-        let signals = Signals::install()?;
+        let mut signals = Signals::install()?;
         let (mut out, mut say) = (io::stdout(), io::stderr());
         let complete =
-            demo::run(options, async |plan| demo_sidecar(&plan), &mut out, &mut say, signals.wait()).await?;
+            demo::run(options, async |plan| demo_sidecar(&plan), &mut out, &mut say, signals.next()).await?;
         Ok::<_, demo::DemoError>(complete)
     });
     match complete {
@@ -160,7 +173,7 @@ impl Signals {
         })
     }
 
-    async fn wait(mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -1,10 +1,11 @@
 //! The admin port: is the process alive, is it ready, what does it count.
 //!
-//! `/live`, `/ready` and `/metrics` answer everybody who can connect, because
-//! the kubelet and the scraper come from elsewhere. Everything else answers
+//! `/live`, `/ready`, `/metrics` and `/app-probe` answer everybody who can
+//! connect, because the kubelet and the scraper come from elsewhere. Everything else answers
 //! loopback peers only. HTTP/1.1, one request for each connection.
 
 mod exposition;
+mod probes;
 mod readiness;
 mod wait;
 
@@ -29,6 +30,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use self::probes::{AppProbes, MAX_PROBES};
 pub use self::readiness::{Readiness, State};
 pub use self::wait::{NotReady, wait};
 
@@ -65,6 +67,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// What `/metrics` encodes.
     pub registry: Arc<Registry>,
+    /// The probes of the containers beside us.
+    pub probes: AppProbes,
     /// Counts connections that were closed because there were too many.
     pub closed: Counter,
 }
@@ -103,8 +107,8 @@ impl Admin {
     async fn connection(self, times: Times, stream: TcpStream, peer: SocketAddr) {
         let ip = peer.ip();
         let service = service_fn(|request| {
-            let response = self.answer(ip, &request);
-            async { Ok::<_, Infallible>(response) }
+            let admin = self.clone();
+            async move { Ok::<_, Infallible>(admin.respond(ip, &request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -119,9 +123,20 @@ impl Admin {
     }
 
     /// The answer to one request; its body is never read.
+    async fn respond<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+        let answer = self.answer(peer, request);
+        match request.uri().path() {
+            path if answer.status() == StatusCode::OK && self.probes.has(path) => {
+                self.probes.answer(path).await
+            }
+            _ => answer,
+        }
+    }
+
+    /// What is known without asking anybody.
     fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        let known = PATHS.split(' ').any(|known| known == path);
+        let known = PATHS.split(' ').any(|known| known == path) || self.probes.has(path);
         if !known && !peer.to_canonical().is_loopback() {
             return text(StatusCode::FORBIDDEN, "this answers loopback peers only\n");
         }

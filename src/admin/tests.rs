@@ -1,14 +1,23 @@
 //! The admin port over real sockets, and its rules without them.
 
 use super::*;
+use crate::net::probe::TcpProbe;
+use crate::net::resolve::Resolver;
 use http_body_util::{BodyExt, Empty};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn admin() -> Admin {
+    probing(&[])
+}
+
+/// An admin port with these probes, by path.
+fn probing(probes: &[(&str, TcpProbe)]) -> Admin {
+    let probes = probes.iter().map(|(path, probe)| ((*path).to_owned(), probe.clone())).collect();
+    let probes = AppProbes::new(probes, Resolver::default(), Counter::default());
     let mut registry = Registry::default();
     let closed = Counter::default();
     registry.register("admin_connections_closed", "Closed", closed.clone());
-    Admin { readiness: Readiness::new(), registry: Arc::new(registry), closed }
+    Admin { readiness: Readiness::new(), registry: Arc::new(registry), probes, closed }
 }
 
 /// A listener on a free port with the admin server on it.
@@ -36,7 +45,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
 /// The status and the body for a peer of our choice.
 async fn answer(admin: &Admin, peer: &str, method: Method, path: &str) -> (u16, String) {
     let request = Request::builder().method(method).uri(path).body(Empty::<Bytes>::new()).unwrap();
-    let response = admin.answer(peer.parse().unwrap(), &request);
+    let response = admin.respond(peer.parse().unwrap(), &request).await;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -156,4 +165,78 @@ async fn waiting_in_vain_says_what_was_last_heard() {
     tasks.shutdown().await;
     let error = wait(address, Duration::from_millis(1)).await.unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
+}
+
+fn tcp(port: u16) -> TcpProbe {
+    TcpProbe { host: "127.0.0.1".to_owned(), port, timeout: Duration::from_secs(60) }
+}
+
+#[tokio::test]
+async fn app_probes_answer_everybody_as_the_port_would() {
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = app.local_addr().unwrap().port();
+    let admin = probing(&[("app/readinessProbe", tcp(port))]);
+    for peer in ["10.1.2.3", "::1"] {
+        let (status, body) = answer(&admin, peer, Method::GET, "/app-probe/app/readinessProbe").await;
+        assert_eq!((status, body.as_str()), (200, "the port accepts connections\n"), "{peer}");
+    }
+    drop(app);
+    let (status, body) = answer(&admin, "10.1.2.3", Method::GET, "/app-probe/app/readinessProbe").await;
+    assert_eq!(status, 503);
+    assert!(body.contains(&format!("port {port} ")) && body.contains("refused"), "{body}");
+    assert_eq!(answer(&admin, "10.1.2.3", Method::POST, "/app-probe/app/readinessProbe").await.0, 405);
+}
+
+/// A stranger can ask for what was configured and for nothing else.
+#[tokio::test]
+async fn only_configured_probes_are_carried_out() {
+    let admin = probing(&[("app/livenessProbe", tcp(1))]);
+    for path in [
+        "/app-probe",
+        "/app-probe/",
+        "/app-probe/app",
+        "/app-probe/app/",
+        "/app-probe/app/livenessProbe/",
+        "/app-probe/app/startupProbe",
+        "/app-probe//app/livenessProbe",
+        "/app-probe/app%2FlivenessProbe",
+        "/app-probe/APP/livenessProbe",
+        "/app-probe/../app-probe/app/livenessProbe",
+        "/app-probe/127.0.0.1:22/livenessProbe",
+        "/app/livenessProbe",
+    ] {
+        assert_eq!(answer(&admin, "10.1.2.3", Method::GET, path).await.0, 403, "{path}");
+        assert_eq!(answer(&admin, "::1", Method::GET, path).await.0, 404, "{path}");
+    }
+}
+
+/// Probes that do not end cannot pile up, and leave the rest of the port alone.
+#[tokio::test]
+async fn probes_have_a_bound() {
+    let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+    let wait = std::sync::Mutex::new(wait);
+    let dead = Resolver::with(1, move |_| {
+        let _ = wait.lock().unwrap().recv();
+        Err(std::io::Error::other("no answer"))
+    });
+    let probe = TcpProbe { host: "nobody".to_owned(), ..tcp(1) };
+    let refused = Counter::default();
+    let probes = [("app/readinessProbe".to_owned(), probe)].into();
+    let admin = Admin { probes: AppProbes::new(probes, dead, refused.clone()), ..admin() };
+    let path = "/app-probe/app/readinessProbe";
+    let held: Vec<_> = (0..MAX_PROBES)
+        .map(|_| {
+            let admin = admin.clone();
+            tokio::spawn(async move { answer(&admin, "10.1.2.3", Method::GET, path).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let (status, body) = answer(&admin, "10.1.2.3", Method::GET, path).await;
+    assert_eq!((status, body.as_str(), refused.get()), (503, "too many probes at once\n", 1));
+    assert_eq!(answer(&admin, "10.1.2.3", Method::GET, "/live").await.0, 200);
+    drop(go);
+    for one in held {
+        let (status, body) = one.await.unwrap();
+        assert!(status == 503 && body.contains("no answer"), "{body}");
+    }
 }

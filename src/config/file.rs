@@ -238,6 +238,7 @@ impl Reader<'_> {
         let week = 168 * HOUR;
         self.time("response_timeout", &shape.response_timeout, MS..=week, &mut l.response_timeout)?;
         self.time("drain_timeout", &shape.drain_timeout, ZERO..=HOUR, &mut l.drain_timeout)?;
+        self.time("flush_timeout", &shape.flush_timeout, ZERO..=HOUR, &mut l.flush_timeout)?;
         self.time("expect_timeout", &shape.expect_timeout, ZERO..=60 * S, &mut l.expect_timeout)?;
         self.count("pending", &shape.pending, 1..=1_000_000, &mut l.pending)?;
         self.time("pending_timeout", &shape.pending_timeout, 100 * MS..=week, &mut l.pending_timeout)

@@ -93,6 +93,7 @@ pub(crate) struct LimitsShape {
     pub(crate) connect_timeout: Text,
     pub(crate) response_timeout: Text,
     pub(crate) drain_timeout: Text,
+    pub(crate) flush_timeout: Text,
     pub(crate) expect_timeout: Text,
     pub(crate) pending: Text,
     pub(crate) pending_timeout: Text,

@@ -1,7 +1,7 @@
 //! Where the proxy listens: flags and variables become listeners, and the
 //! combinations that cannot work are refused before anything is bound.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::error::{Error, Expected, Origin, quote};
 use super::{Environment, Flags, value};
@@ -74,6 +74,31 @@ pub(super) fn list<T>(
         .filter(|text| !text.is_empty())
         .map(|text| parse(Origin::Variable(variable), text))
         .collect()
+}
+
+/// Whom to outlive: ports of this pod, which may be at the pod's address or at
+/// loopback, or addresses.
+pub(crate) fn stop_after(flags: &Flags, env: Environment<'_>) -> Result<Vec<SocketAddr>, Error> {
+    let given = list("--stop-after", &flags.stop_after, "MESHTRACE_STOP_AFTER", env, port_or_address)?;
+    let pod = env("POD_IP").and_then(|ip| ip.trim().parse::<IpAddr>().ok());
+    let hosts = || [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), pod].into_iter().flatten();
+    let all = given.into_iter().flat_map(|one| match one {
+        PortOrAddress::Port(port) => hosts().map(|ip| SocketAddr::new(ip, port)).collect(),
+        PortOrAddress::Address(address) => vec![address],
+    });
+    Ok(all.collect())
+}
+
+enum PortOrAddress {
+    Port(u16),
+    Address(SocketAddr),
+}
+
+fn port_or_address(text: &str) -> Result<PortOrAddress, Expected> {
+    let port = text.parse::<u16>().ok().filter(|port| *port != 0).map(PortOrAddress::Port);
+    let address = text.parse::<SocketAddr>().ok().filter(|a| a.port() != 0).map(PortOrAddress::Address);
+    let expected = "a port of this pod, or an address with its port, such as 8080 or 127.0.0.1:8080";
+    port.or(address).ok_or_else(|| expected.into())
 }
 
 /// `LISTEN=APP` or `https://LISTEN=APP`

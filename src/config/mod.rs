@@ -11,6 +11,7 @@ pub(crate) mod env;
 pub(crate) mod file;
 mod file_shape;
 pub(crate) mod listeners;
+pub(crate) mod probes;
 mod summary;
 pub(crate) mod tls;
 pub(crate) mod value;
@@ -18,6 +19,7 @@ pub(crate) mod value;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,7 @@ use self::file::Settings;
 use self::listeners::Listeners;
 use crate::export::config::ExportConfig;
 use crate::export::resource::{self, Resource};
+use crate::net::probe::TcpProbe;
 use crate::proxy::settings::{Inbound, Limits, Outbound, Propagation, SpanRules};
 use crate::trace::{ids::Ids, sampler_config::SamplerConfig};
 
@@ -56,6 +59,12 @@ pub struct Flags {
     pub tls_ca: Option<String>,
     /// `--tls-client CERTIFICATE,KEY`.
     pub tls_client: Option<String>,
+    /// `--stop-after PORT|ADDRESS`, any number of times.
+    pub stop_after: Vec<String>,
+    /// `--drain-timeout TIME`.
+    pub drain_timeout: Option<String>,
+    /// `--flush-timeout TIME`.
+    pub flush_timeout: Option<String>,
     /// `--admin LISTEN` or `--admin off`.
     pub admin: Option<String>,
     /// `--config FILE`.
@@ -75,6 +84,10 @@ pub struct Config {
     pub tls: Tls,
     /// Where health and metrics are served, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Where the application is that has to go before we do.
+    pub stop_after: Vec<SocketAddr>,
+    /// The probes of the containers beside us, by `<container>/<probe>`.
+    pub app_probes: BTreeMap<String, TcpProbe>,
     /// Worker threads, each with its own sockets and event loop; at least 1.
     pub workers: usize,
     /// The bounds of the data path.
@@ -110,11 +123,12 @@ impl Config {
         let listeners = listeners::load(flags, env)?;
         let workers = workers(flags, env)?;
         let (export, resource) = telemetry(env, &mut warnings)?;
-        let Settings { spans, mut propagation, tls, limits } = match file_path(flags, env) {
+        let Settings { spans, mut propagation, tls, mut limits } = match file_path(flags, env) {
             Some(path) => file::parse(&path, &file::read(&path)?, resource.service_name())?,
             None => Settings::for_service(resource.service_name()),
         };
         propagation.formats = env::propagators(env, &mut warnings)?;
+        stop_times(flags, env, &mut limits)?;
         let tls = tls::load(flags, env, tls, &listeners)?;
         let Listeners { inbound, outbound, admin } = listeners;
         Ok(Config {
@@ -122,6 +136,8 @@ impl Config {
             outbound,
             tls,
             admin,
+            stop_after: listeners::stop_after(flags, env)?,
+            app_probes: probes::load(env)?,
             workers,
             limits,
             propagation,
@@ -177,6 +193,21 @@ fn telemetry(env: Environment<'_>, warnings: &mut Vec<String>) -> Result<(Export
 fn file_path(flags: &Flags, env: Environment<'_>) -> Option<PathBuf> {
     let variable = || env("MESHTRACE_CONFIG").filter(|text| !text.trim().is_empty());
     flags.config.clone().or_else(|| variable().map(|text| Path::new(text.trim()).to_owned()))
+}
+
+/// How long stopping may take, where a flag or a variable says so: the file is
+/// often shared by pods that are given different times.
+fn stop_times(flags: &Flags, env: Environment<'_>, limits: &mut Limits) -> Result<(), Error> {
+    let hour = std::time::Duration::from_secs(3_600);
+    let time = |text: &str| value::duration(text, std::time::Duration::ZERO..=hour);
+    let drain = tls::given("--drain-timeout", flags.drain_timeout.as_deref(), "MESHTRACE_DRAIN_TIMEOUT", env);
+    let flush = tls::given("--flush-timeout", flags.flush_timeout.as_deref(), "MESHTRACE_FLUSH_TIMEOUT", env);
+    for (given, into) in [(drain, &mut limits.drain_timeout), (flush, &mut limits.flush_timeout)] {
+        if let Some((origin, text)) = given {
+            *into = time(&text).map_err(|expected| Error::value(origin, &text, &expected))?;
+        }
+    }
+    Ok(())
 }
 
 /// The number of worker threads: what was asked for, or the CPUs that

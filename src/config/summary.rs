@@ -27,6 +27,10 @@ impl Config {
             let hosts: Vec<String> = self.tls.originate.iter().map(ToString::to_string).collect();
             lines.push(format!("speaks TLS to {} although the agent does not", hosts.join(", ")));
         }
+        if !self.stop_after.is_empty() {
+            let addresses: Vec<String> = self.stop_after.iter().map(ToString::to_string).collect();
+            lines.push(format!("stops after nobody accepts on {} any more", addresses.join(", ")));
+        }
         let admin = self.admin.map_or_else(|| "off".to_owned(), |listen| listen.to_string());
         lines.push(format!("admin {admin}, {} worker(s)", self.workers));
         lines.push(format!("service {}", self.resource.service_name()));
@@ -96,6 +100,7 @@ fn limits(limits: &Limits) -> String {
         connect_timeout,
         response_timeout,
         drain_timeout,
+        flush_timeout,
         expect_timeout,
         pending,
         pending_timeout,
@@ -118,6 +123,7 @@ fn limits(limits: &Limits) -> String {
         ("connect_timeout", connect_timeout),
         ("response_timeout", response_timeout),
         ("drain_timeout", drain_timeout),
+        ("flush_timeout", flush_timeout),
         ("expect_timeout", expect_timeout),
         ("pending_timeout", pending_timeout),
     ];

@@ -17,6 +17,8 @@ fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Resul
             "--outbound" => set.outbound.push(value.to_owned()),
             "--admin" => set.admin = Some(value.to_owned()),
             "--workers" => set.workers = Some(value.to_owned()),
+            "--drain-timeout" => set.drain_timeout = Some(value.to_owned()),
+            "--flush-timeout" => set.flush_timeout = Some(value.to_owned()),
             _ => unreachable!("{name}"),
         }
     }
@@ -113,6 +115,7 @@ limits:
   connect_timeout: 4s
   response_timeout: 5m
   drain_timeout: 6s
+  flush_timeout: 9s
   expect_timeout: 7ms
   pending: 99
   pending_timeout: 800ms
@@ -161,6 +164,7 @@ limits:
         connect_timeout: Duration::from_secs(4),
         response_timeout: Duration::from_secs(300),
         drain_timeout: Duration::from_secs(6),
+        flush_timeout: Duration::from_secs(9),
         expect_timeout: Duration::from_millis(7),
         pending: 99,
         pending_timeout: Duration::from_millis(800),
@@ -256,6 +260,16 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
             &[INBOUND],
             &[("MESHTRACE_TLS_CLIENT", "a,")],
             "MESHTRACE_TLS_CLIENT \"a,\": expected CERTIFICATE,KEY: two PEM files with a comma between them",
+        ),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_STOP_AFTER", "8080, app:1")],
+            "MESHTRACE_STOP_AFTER \"app:1\": expected a port of this pod, or an address with its port, such as 8080 or 127.0.0.1:8080",
+        ),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_DRAIN_TIMEOUT", "5")],
+            "MESHTRACE_DRAIN_TIMEOUT \"5\": expected a time from 0s to 1h with its unit, such as 500ms, 5s or 1h",
         ),
         (
             &[],
@@ -443,7 +457,7 @@ admin [::]:14020, 2 worker(s)
 service unknown_service:meshtrace
 records 1 % of traces, chosen by trace id, whatever the parent decided
 propagates tracecontext, baggage to private destinations; _meta wins over headers
-limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=25s expect_timeout=1s pending_timeout=1h";
+limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=20s flush_timeout=5s expect_timeout=1s pending_timeout=1h";
     assert_eq!(config.summary().join("\n"), expect);
 }
 
@@ -474,5 +488,51 @@ fn hostile_files_never_panic() {
         {
             assert!(!error.to_string().contains('\n'));
         }
+    }
+}
+
+#[test]
+fn the_stop_is_bounded_by_flag_variable_and_file() {
+    let second = Duration::from_secs;
+    let config = from_file("limits: { drain_timeout: 1s, flush_timeout: 2s }").unwrap();
+    assert_eq!((config.limits.drain_timeout, config.limits.flush_timeout), (second(1), second(2)));
+    let file = Scratch::new("limits: { drain_timeout: 1s, flush_timeout: 2s }");
+    let variables = [("MESHTRACE_DRAIN_TIMEOUT", "3s"), ("MESHTRACE_CONFIG", file.0.to_str().unwrap())];
+    let config = load(&[INBOUND], &variables, None).unwrap();
+    assert_eq!((config.limits.drain_timeout, config.limits.flush_timeout), (second(3), second(2)));
+    let config = load(&[INBOUND, "--drain-timeout=4s", "--flush-timeout=5s"], &variables, None).unwrap();
+    assert_eq!((config.limits.drain_timeout, config.limits.flush_timeout), (second(4), second(5)));
+    let whole = Limits::default().drain_timeout + Limits::default().flush_timeout;
+    assert!(whole <= second(25), "it has to fit in the 30 s that Kubernetes gives");
+}
+
+#[test]
+fn a_port_to_stop_after_is_one_of_the_pod() {
+    let after = |variables: &[(&str, &str)]| {
+        let config = load(&[INBOUND], variables, None).unwrap();
+        config.stop_after.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(after(&[]).is_empty());
+    let pod = ("POD_IP", "fd00::7");
+    assert_eq!(after(&[("MESHTRACE_STOP_AFTER", "8080")]), ["127.0.0.1:8080"]);
+    assert_eq!(after(&[("MESHTRACE_STOP_AFTER", "8080"), pod]), ["127.0.0.1:8080", "[fd00::7]:8080"]);
+    let both = after(&[("MESHTRACE_STOP_AFTER", "10.0.0.1:1, [::1]:2"), pod]);
+    assert_eq!(both, ["10.0.0.1:1", "[::1]:2"]);
+}
+
+/// A file that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("meshtrace-config-{:032x}.yaml", Ids::new().random()));
+        std::fs::write(&path, text).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }

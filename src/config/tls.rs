@@ -70,7 +70,7 @@ pub(crate) fn load(
 }
 
 /// The text of a flag, or else of its variable, if either says something.
-fn given(
+pub(super) fn given(
     flag: &'static str,
     text: Option<&str>,
     variable: &'static str,

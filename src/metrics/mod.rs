@@ -24,6 +24,8 @@ pub struct Metrics {
     pub peers: PeerMetrics,
     /// Connections to the admin port that were closed to make room.
     pub admin_closed: Counter,
+    /// Probes of the containers beside us that were too many at once.
+    pub app_probes_refused: Counter,
 }
 
 impl Metrics {
@@ -36,8 +38,15 @@ impl Metrics {
             "Connections to the admin port that were closed to make room for new ones",
             admin_closed.clone(),
         );
+        let app_probes_refused = Counter::default();
+        registry.register(
+            "meshtrace_app_probes_refused",
+            "Probes on /app-probe that were too many at once",
+            app_probes_refused.clone(),
+        );
         Self {
             admin_closed,
+            app_probes_refused,
             export: ExportMetrics::register(registry),
             proxy: ProxyMetrics::register(registry, parent_methods),
             peers: PeerMetrics::register(registry, &["pending", "sessions"]),

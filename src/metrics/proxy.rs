@@ -16,6 +16,8 @@ pub struct ProxyMetrics {
     pub connections: Counter,
     /// Connections refused because too many were open.
     pub connections_refused: Counter,
+    /// Requests that failed because too many name lookups were unanswered.
+    pub lookups_full: Counter,
     /// Clients of TLS listeners that did not get in, by why.
     handshakes_failed: Family<Reason, Counter>,
     /// Changes of certificate files, by what became of them.
@@ -59,6 +61,11 @@ impl ProxyMetrics {
             "connections_refused",
             "Connections refused because too many were open",
             metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "lookups_full",
+            "Requests that failed because too many name lookups were unanswered",
+            metrics.lookups_full.clone(),
         );
         registry.register(
             "tls_handshakes_failed",

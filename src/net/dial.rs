@@ -3,18 +3,32 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::resolve::Resolver;
 use super::tls::HandshakeError;
+
+/// How long one address may stay silent before the next is tried beside it
+/// (RFC 8305, 5, which recommends this value).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// The most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 16;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name could not be resolved, or resolved to nothing.
-    #[error("the name did not resolve")]
-    Resolve(#[source] Option<io::Error>),
+    #[error("the name did not resolve{}", said(.0))]
+    Resolve(Option<Arc<str>>),
+    /// As many lookups as may be were going on, and none ended in time.
+    #[error("the name did not resolve: too many name lookups are unanswered")]
+    Lookups,
     /// Every address refused or was unreachable; this is the last answer.
     #[error("{0}")]
     Connect(#[source] io::Error),
@@ -26,28 +40,87 @@ pub enum DialError {
     Timeout(Duration),
 }
 
-/// Connects to the first address of the host that accepts, within `timeout`
-/// for resolution and all tries together.
-pub async fn dial(host: &str, port: u16, timeout: Duration) -> Result<(TcpStream, SocketAddr), DialError> {
-    match tokio::time::timeout(timeout, connect(host, port)).await {
+fn said(reason: &Option<Arc<str>>) -> String {
+    reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// Connects to the host, within `limit` for resolution and all tries together.
+/// A silent address does not use that time up: the next one is tried beside
+/// it, and the first to answer wins.
+///
+/// # Errors
+/// Which step failed.
+pub async fn dial(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let by = Instant::now() + limit;
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        let connected = timeout_at(by, connect_to(SocketAddr::new(ip, port))).await;
+        return connected.map_err(|_| DialError::Timeout(limit))?.map_err(DialError::Connect);
+    }
+    let found = match timeout_at(by, resolver.resolve(host)).await {
+        Ok(found) => found.map_err(|reason| DialError::Resolve(Some(reason)))?,
+        Err(_) if resolver.is_full() => return Err(DialError::Lookups),
+        Err(_) => return Err(DialError::Timeout(limit)),
+    };
+    let addresses = in_turns(&found).take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, port)).collect();
+    // In a box, because it would make every exchange larger.
+    match timeout_at(by, Box::pin(first_of(addresses))).await {
         Ok(result) => result,
-        Err(_) => Err(DialError::Timeout(timeout)),
+        Err(_) => Err(DialError::Timeout(limit)),
     }
 }
 
-async fn connect(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), DialError> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return connect_to(SocketAddr::new(ip, port)).await.map_err(DialError::Connect);
+/// The system's order, with the two families taking turns from the first one
+/// on (RFC 8305, 4), so that a family without a route costs one try.
+fn in_turns(found: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    let first_family = found.first().is_some_and(IpAddr::is_ipv4);
+    let (mut first, mut second): (Vec<_>, Vec<_>) =
+        found.iter().copied().partition(|ip| ip.is_ipv4() == first_family);
+    first.reverse();
+    second.reverse();
+    std::iter::from_fn(move || {
+        std::mem::swap(&mut first, &mut second);
+        second.pop().or_else(|| first.pop())
+    })
+}
+
+async fn first_of(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), DialError> {
+    if let [address] = addresses[..] {
+        return connect_to(address).await.map_err(DialError::Connect);
     }
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(|e| DialError::Resolve(Some(e)))?;
-    let mut last = None;
+    let mut tries = JoinSet::new();
+    let mut failed: Option<io::Error> = None;
     for address in addresses {
-        match connect_to(address).await {
-            Ok(connected) => return Ok(connected),
-            Err(error) => last = Some(error),
+        tries.spawn(connect_to(address));
+        // Whatever ended first ends this wait: a refusal brings the next address at once.
+        match timeout(NEXT_ADDRESS, tries.join_next()).await {
+            Ok(Some(Ok(Ok(connected)))) => return Ok(connected),
+            Ok(Some(Ok(Err(error)))) => failed = Some(telling(failed, error)),
+            _ => {}
         }
     }
-    Err(last.map_or(DialError::Resolve(None), DialError::Connect))
+    while let Some(ended) = tries.join_next().await {
+        match ended {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => failed = Some(telling(failed, error)),
+            Err(_) => {}
+        }
+    }
+    Err(failed.map_or(DialError::Resolve(None), DialError::Connect))
+}
+
+/// Of two failures the one that says more of the server: that a family has no
+/// route here says nothing.
+fn telling(before: Option<io::Error>, now: io::Error) -> io::Error {
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable};
+    match before {
+        Some(before) if matches!(now.kind(), HostUnreachable | NetworkUnreachable) => before,
+        _ => now,
+    }
 }
 
 async fn connect_to(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
@@ -88,7 +161,104 @@ pub fn is_private_name(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
+
+    /// Knows one name, whose addresses these are.
+    fn resolver(addresses: &'static [&'static str]) -> Resolver {
+        Resolver::with(1, move |_| Ok(addresses.iter().map(|ip| ip.parse().unwrap()).collect()))
+    }
+
+    /// A port on which `127.0.0.2` accepts nothing: its backlog is full, so
+    /// the kernel leaves further connections without an answer.
+    struct BlackHole {
+        port: u16,
+        _listener: Socket,
+        _waiting: Vec<Socket>,
+    }
+
+    fn black_hole() -> BlackHole {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting: Vec<Socket> = (0..8)
+            .map(|_| {
+                let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let _ = client.connect(&address);
+                client
+            })
+            .collect();
+        BlackHole { port: address.as_socket().unwrap().port(), _listener: listener, _waiting: waiting }
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_use_up_the_time_of_the_next() {
+        let hole = black_hole();
+        let listener = TcpListener::bind(("127.0.0.1", hole.port)).unwrap();
+        let resolver = resolver(&["127.0.0.2", "127.0.0.1"]);
+        // Far longer than the test, so that only a try beside the first can succeed.
+        let (_tcp, peer) = dial(&resolver, "app", hole.port, Duration::from_secs(600)).await.unwrap();
+        assert_eq!(peer, listener.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn silence_everywhere_is_a_timeout() {
+        let hole = black_hole();
+        let limit = Duration::from_millis(20);
+        for (addresses, host) in [(&["127.0.0.2"][..], "app"), (&["127.0.0.2"], "127.0.0.2")] {
+            let dialled = dial(&resolver(addresses), host, hole.port, limit).await;
+            assert!(matches!(dialled, Err(DialError::Timeout(_))), "{dialled:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_brings_the_next_and_the_last_refusal_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let limit = Duration::from_secs(600);
+        let several = resolver(&["127.0.0.3", "::1", "127.0.0.1"]);
+        assert_eq!(dial(&several, "app", port, limit).await.unwrap().1.port(), port);
+        drop(listener);
+        let Err(DialError::Connect(error)) = dial(&several, "app", port, limit).await else { panic!() };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let nothing = dial(&resolver(&[]), "app", port, limit).await;
+        assert!(matches!(nothing, Err(DialError::Resolve(None))), "{nothing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_dead_resolver_is_named_once_it_holds_all_lookups() {
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let wait = std::sync::Mutex::new(wait);
+        let dead = Resolver::with(1, move |_| {
+            let _ = wait.lock().unwrap().recv();
+            Err(io::Error::other("no answer"))
+        });
+        for host in ["a", "b"] {
+            let dialled = dial(&dead, host, 1, Duration::from_millis(5)).await;
+            assert!(matches!(dialled, Err(DialError::Lookups)), "{dialled:?}");
+        }
+        go.send(()).unwrap();
+        drop(go);
+        let error = dial(&dead, "c", 1, Duration::from_secs(600)).await.unwrap_err();
+        assert_eq!(error.to_string(), "the name did not resolve: no answer");
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let turns = |found: &[&str]| {
+            let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
+            in_turns(&found).map(|ip| ip.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(turns(&["::1", "::2", "::3", "10.0.0.1"]), ["::1", "10.0.0.1", "::2", "::3"]);
+        assert_eq!(turns(&["10.0.0.1", "10.0.0.2", "::1"]), ["10.0.0.1", "::1", "10.0.0.2"]);
+        assert_eq!(turns(&["10.0.0.1", "10.0.0.2"]), ["10.0.0.1", "10.0.0.2"]);
+        assert!(turns(&[]).is_empty());
+    }
 
     #[test]
     fn private_addresses() {

@@ -5,6 +5,8 @@ pub mod detect;
 pub mod dial;
 pub mod io;
 pub mod listen;
+pub mod probe;
 pub mod registry;
+pub mod resolve;
 pub mod tls;
 pub mod tunnel;

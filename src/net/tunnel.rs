@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project::pin_project;
@@ -20,38 +21,54 @@ pub struct Passed {
     pub received: u64,
 }
 
-/// Copies until both directions have ended or either fails. What had passed
-/// by then is counted in both cases.
-pub async fn copy<A, B>(a: &mut A, b: &mut B) -> (Passed, io::Result<()>)
+/// What has passed through a tunnel so far, to be read at any time: also when
+/// the tunnel is dropped in the middle.
+#[derive(Debug, Default)]
+pub struct Meter {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Meter {
+    /// What has passed by now.
+    pub fn passed(&self) -> Passed {
+        Passed { sent: self.sent.load(Ordering::Relaxed), received: self.received.load(Ordering::Relaxed) }
+    }
+}
+
+/// Copies until both directions have ended or either fails.
+///
+/// # Errors
+/// What broke.
+pub async fn copy<A, B>(a: &mut A, b: &mut B, meter: &Meter) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut a = Counted { inner: a, read: 0 };
-    let mut b = Counted { inner: b, read: 0 };
-    let result = tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER).await;
-    (Passed { sent: a.read, received: b.read }, result.map(drop))
+    let mut a = Counted { inner: a, read: &meter.sent };
+    let mut b = Counted { inner: b, read: &meter.received };
+    tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER).await.map(drop)
 }
 
 /// Counts what is read, so that a broken tunnel still knows its bytes.
 #[pin_project]
-struct Counted<S> {
+struct Counted<'m, S> {
     #[pin]
     inner: S,
-    read: u64,
+    read: &'m AtomicU64,
 }
 
-impl<S: AsyncRead> AsyncRead for Counted<S> {
+impl<S: AsyncRead> AsyncRead for Counted<'_, S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let before = buf.filled().len();
         let result = this.inner.poll_read(cx, buf);
-        *this.read += (buf.filled().len() - before) as u64;
+        this.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         result
     }
 }
 
-impl<S: AsyncWrite> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite> AsyncWrite for Counted<'_, S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.project().inner.poll_write(cx, buf)
     }

@@ -17,12 +17,11 @@ use super::headers::{self, Survey};
 use super::inject::{self, Context, Injection};
 use super::peers::SessionKey;
 use super::read::Read;
-use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
+use super::settings::{Authority, Exchange as Described, Preference, Propagation};
 use super::subject::{Call, Subject};
 use super::worker::Worker;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Message};
-use crate::net::dial;
 use crate::trace::context::{Claim, Outgoing, TraceContext, flags};
 use crate::trace::links::{self, Parent};
 use crate::trace::places::{self, Destination};
@@ -479,15 +478,8 @@ impl Start<'_> {
 
     /// Whether our context may go where this call goes.
     fn may_see_context(&self) -> bool {
-        let host = &self.met.target.host;
-        match &self.propagation().to {
-            Destinations::All => true,
-            Destinations::Hosts(globs) => globs.iter().any(|glob| glob.matches_ignoring_case(host)),
-            Destinations::Private => {
-                dial::is_private_name(host)
-                    || self.met.upstream.is_some_and(|address| dial::is_private(address.ip()))
-            }
-        }
+        let reached = self.met.upstream.map(|address| address.ip());
+        self.propagation().to.include(&self.met.target.host, reached)
     }
 
     fn injection(&self, subject: &Subject<'_>) -> Injection {

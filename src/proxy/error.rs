@@ -128,7 +128,7 @@ impl ProxyError {
         match self {
             ProxyError::BadRequest(_) | ProxyError::TooManyHeaders(_) => "bad_request",
             ProxyError::Loop(_) => "loop",
-            ProxyError::Dial(_, DialError::Resolve(_)) => "name_resolution",
+            ProxyError::Dial(_, DialError::Resolve(_) | DialError::Lookups) => "name_resolution",
             ProxyError::Dial(_, DialError::Connect(error)) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "connection_refused",
                 io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
@@ -171,6 +171,7 @@ mod tests {
         let cases = [
             (ProxyError::Dial("app:1".into(), DialError::Connect(refused())), 503, "connection_refused"),
             (ProxyError::Dial("app:1".into(), DialError::Resolve(None)), 503, "name_resolution"),
+            (ProxyError::Dial("app:1".into(), DialError::Lookups), 503, "name_resolution"),
             (ProxyError::Dial("app:1".into(), DialError::Timeout(Duration::from_secs(5))), 504, "timeout"),
             (ProxyError::Broken("app:1".into(), Breakage::Reset), 502, "connection_reset"),
             (ProxyError::Broken("app:1".into(), Breakage::Closed), 502, "connection_closed"),

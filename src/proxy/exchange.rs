@@ -256,13 +256,14 @@ impl Exchange {
         self.each(|waiting, worker| waiting.failed(worker, error.error_type(), &text));
     }
 
-    /// The connection became a tunnel, which has closed now.
-    pub fn tunnel_closed(&mut self, passed: Passed, broken: bool) {
+    /// The connection became a tunnel, which has closed now, or broke off in
+    /// the way that is said.
+    pub fn tunnel_closed(&mut self, passed: Passed, broken: Option<&'static str>) {
         if let Some(span) = &mut self.first.span {
             span.set_int(key::MESHTRACE_TUNNEL_SENT, passed.sent.try_into().unwrap_or(i64::MAX));
             span.set_int(key::MESHTRACE_TUNNEL_RECEIVED, passed.received.try_into().unwrap_or(i64::MAX));
-            if broken {
-                span.error("connection_reset", "the tunnel broke off");
+            if let Some(how) = broken {
+                span.error("connection_reset", how);
             }
         }
         self.each(Waiting::end);

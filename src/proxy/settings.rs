@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::net::dial;
 use crate::trace::glob::Glob;
 use crate::trace::links::Inference;
 
@@ -156,8 +157,11 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Longest silence of the upstream before its response head; 504 after it.
     pub response_timeout: Duration,
-    /// Longest time that shutting down waits for exchanges in flight.
+    /// Longest time that shutting down waits for the application to go and
+    /// for exchanges in flight.
     pub drain_timeout: Duration,
+    /// Longest time after that for the last spans to leave.
+    pub flush_timeout: Duration,
     /// How long a client that sent `Expect: 100-continue` is given to hear
     /// from the upstream before the body is read without its answer.
     pub expect_timeout: Duration,
@@ -194,7 +198,8 @@ impl Default for Limits {
             body_gap: Duration::from_millis(5),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60 * 60),
-            drain_timeout: Duration::from_secs(25),
+            drain_timeout: Duration::from_secs(20),
+            flush_timeout: Duration::from_secs(5),
             expect_timeout: Duration::from_secs(1),
             pending: 16_384,
             pending_timeout: Duration::from_secs(60 * 60),
@@ -270,6 +275,19 @@ pub enum Destinations {
     All,
     /// Only hosts that one of these matches, whatever the letter case.
     Hosts(Vec<Glob>),
+}
+
+impl Destinations {
+    /// Whether a host is one of them. `reached` is the address that a
+    /// connection to it has, if there is one: what a name resolved to decides,
+    /// never what it might resolve to.
+    pub fn include(&self, host: &str, reached: Option<IpAddr>) -> bool {
+        match self {
+            Destinations::All => true,
+            Destinations::Hosts(globs) => globs.iter().any(|glob| glob.matches_ignoring_case(host)),
+            Destinations::Private => dial::is_private_name(host) || reached.is_some_and(dial::is_private),
+        }
+    }
 }
 
 /// The header formats of context propagation that are switched on.
@@ -379,6 +397,32 @@ mod tests {
         assert_eq!(show("::1"), "[::1]:80");
         assert_eq!(show("127.0.0.1"), "127.0.0.1:80");
         assert_eq!(show("app.svc"), "app.svc:80");
+    }
+
+    #[test]
+    fn private_destinations_are_known_by_their_name_or_by_the_address_that_was_reached() {
+        let cases = [
+            ("weather", None, true),
+            ("weather", Some("93.184.215.14"), true),
+            ("weather.default.svc", Some("2001:db8::1"), true),
+            ("api.example.com", Some("10.1.2.3"), true),
+            ("api.example.com", Some("fd00::1"), true),
+            ("api.example.com", Some("93.184.215.14"), false),
+            ("api.example.com", Some("2600::1"), false),
+            ("api.example.com", Some("::ffff:93.184.215.14"), false),
+            ("api.example.com", None, false),
+            ("93.184.215.14", Some("93.184.215.14"), false),
+            ("2600::1", Some("2600::1"), false),
+            ("10.1.2.3", None, false),
+        ];
+        for (host, reached, expect) in cases {
+            let reached = reached.map(|ip| ip.parse().unwrap());
+            assert_eq!(Destinations::Private.include(host, reached), expect, "{host} {reached:?}");
+            assert!(Destinations::All.include(host, reached));
+            assert!(!Destinations::Hosts(Vec::new()).include(host, reached));
+        }
+        let list = Destinations::Hosts(vec![Glob::new("*.EXAMPLE.com")]);
+        assert!(list.include("api.example.com", None) && !list.include("weather", None));
     }
 
     #[test]

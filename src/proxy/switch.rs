@@ -23,7 +23,8 @@ use super::hop::Asked;
 use super::read::{Read, Unread};
 use super::settings::Target;
 use super::upstream::Upstream;
-use crate::net::{dial, io, tunnel};
+use crate::net::io;
+use crate::net::tunnel::{self, Meter};
 
 /// Whether this response turns the connection into something else.
 pub fn switches<B>(response: &Response<B>, asked: Asked) -> bool {
@@ -49,7 +50,7 @@ pub fn join(
         let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
         let mut downstream = TokioIo::new(downstream);
         let mut upstream = TokioIo::new(upstream);
-        let (_, result) = tunnel::copy(&mut downstream, &mut upstream).await;
+        let result = tunnel::copy(&mut downstream, &mut upstream, &Meter::default()).await;
         if result.is_err() {
             connection.torn();
             driven.reset_on_close();
@@ -67,8 +68,7 @@ pub async fn connect(
     connection: Arc<Connection>,
     started: (Instant, SystemTime),
 ) -> Response<ResponseBody> {
-    let limits = connection.worker.limits();
-    let dialled = dial::dial(&target.server.host, target.server.port, limits.connect_timeout).await;
+    let dialled = connection.worker.dial(&target.server).await;
     let met = Met {
         outbound: true,
         downstream: &connection.downstream,
@@ -104,17 +104,39 @@ pub async fn connect(
 }
 
 async fn carry(downstream: OnUpgrade, tcp: TcpStream, exchange: Option<Held>, connection: Arc<Connection>) {
-    let Ok(downstream) = downstream.await else { return };
+    let mut tunnel = Tunnel { exchange, meter: Meter::default() };
+    let Ok(downstream) = downstream.await else {
+        return tunnel.closed(Some("the client left before the tunnel was open"));
+    };
     let mut downstream = TokioIo::new(downstream);
     let signals = Arc::<io::Signals>::default();
     let mut upstream = io::Stream::new(tcp, bytes::Bytes::new(), Arc::clone(&signals));
-    let (passed, result) = tunnel::copy(&mut downstream, &mut upstream).await;
+    let result = tunnel::copy(&mut downstream, &mut upstream, &tunnel.meter).await;
     if result.is_err() {
         connection.torn();
         signals.reset_on_close();
     }
-    if let Some(mut exchange) = exchange {
-        exchange.with(|exchange| exchange.tunnel_closed(passed, result.is_err()));
+    tunnel.closed(result.is_err().then_some("the tunnel broke off"));
+}
+
+/// The one span of a tunnel and what has passed through it.
+struct Tunnel {
+    exchange: Option<Held>,
+    meter: Meter,
+}
+
+impl Tunnel {
+    fn closed(&mut self, broken: Option<&'static str>) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.with(|exchange| exchange.tunnel_closed(self.meter.passed(), broken));
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    /// It is dropped with its span only when the process stops.
+    fn drop(&mut self) {
+        self.closed(Some("the tunnel was cut off when the proxy stopped"));
     }
 }
 

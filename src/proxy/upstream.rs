@@ -17,7 +17,7 @@ use super::body::{RequestBody, Unmeasured};
 use super::settings::{Limits, Target};
 use super::wake::Nudge;
 use super::worker::Worker;
-use crate::net::dial::{self, DialError};
+use crate::net::dial::DialError;
 use crate::net::io::{Signals, Stream, Transport};
 use crate::net::registry::Watched;
 use crate::net::tls::{Alpn, HandshakeError};
@@ -145,7 +145,7 @@ impl Upstreams {
             return Ok(upstream);
         }
         let server = &target.server;
-        let (tcp, peer) = dial::dial(&server.host, server.port, limits.connect_timeout).await?;
+        let (tcp, peer) = worker.dial(server).await?;
         let local = if self.finds_loops { tcp.local_addr().ok() } else { None };
         let mut transport = Transport::Tcp(tcp);
         if target.secure {

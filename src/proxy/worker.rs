@@ -5,11 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tokio::net::TcpStream;
+
 use super::peers::Peers;
-use super::settings::{Limits, Originate, Propagation, SpanRules};
+use super::settings::{Authority, Limits, Originate, Propagation, SpanRules};
 use crate::export::queue::Recorder;
 use crate::metrics::Metrics;
+use crate::net::dial::{self, DialError};
 use crate::net::registry::Registry;
+use crate::net::resolve::Resolver;
 use crate::net::tls::Connector;
 use crate::trace::ids::Ids;
 use crate::trace::links::{Inference, Known};
@@ -29,6 +33,8 @@ pub struct Worker {
     pub recorder: Recorder,
     /// The open connections of this worker.
     pub registry: Arc<Registry>,
+    /// Who looks names up; the same for all workers.
+    pub resolver: Resolver,
     /// How TLS is spoken to servers, where any is; the same for all workers.
     pub connector: Option<Arc<Connector>>,
     /// Counters.
@@ -67,6 +73,19 @@ impl SpanPool {
 }
 
 impl Worker {
+    /// Connects to a server within `connect_timeout`.
+    ///
+    /// # Errors
+    /// Which step failed.
+    pub async fn dial(&self, server: &Authority) -> Result<(TcpStream, SocketAddr), DialError> {
+        let limit = self.limits().connect_timeout;
+        let dialled = dial::dial(&self.resolver, &server.host, server.port, limit).await;
+        if let Err(DialError::Lookups) = dialled {
+            self.metrics.proxy.lookups_full.inc();
+        }
+        dialled
+    }
+
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.settings.limits

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admin;
+mod certificates;
 mod process;
 mod serving;
+mod stopping;
 mod usage;

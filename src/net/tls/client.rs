@@ -55,7 +55,8 @@ impl Source for ClientFiles {
             return Ok(builder.with_no_client_auth());
         };
         let chain = contents.certificates(certificate)?;
-        Ok(builder.with_client_auth_cert(chain, contents.key(key)?)?)
+        let config = builder.with_client_auth_cert(chain, contents.key(key)?);
+        config.map_err(|error| super::unusable(key, error))
     }
 }
 

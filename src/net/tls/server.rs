@@ -48,7 +48,8 @@ impl Source for ServerFiles {
             }
         };
         let Identity { certificate, key } = &self.identity;
-        let mut config = builder.with_single_cert(contents.certificates(certificate)?, contents.key(key)?)?;
+        let config = builder.with_single_cert(contents.certificates(certificate)?, contents.key(key)?);
+        let mut config = config.map_err(|error| super::unusable(key, error))?;
         config.alpn_protocols = vec![Alpn::Http2.id().to_vec(), Alpn::Http1.id().to_vec()];
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         Ok(config)

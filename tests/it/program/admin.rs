@@ -119,3 +119,28 @@ async fn wait_with_wrong_values_exits_2() {
         assert!(done.err.contains(says), "{}", done.err);
     }
 }
+
+/// What the kubelet is told in place of a TCP probe of its own.
+#[tokio::test]
+async fn app_probes_say_what_the_port_says() {
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = app.local_addr().unwrap().port();
+    let (admin, listen) = (free_address(), free_address());
+    let (inbound, admin_text) = (format!("{listen}=127.0.0.1:{port}"), admin.to_string());
+    let probes =
+        format!(r#"{{"agent/readinessProbe": {{"port": {port}, "host": "", "timeoutSeconds": 5}}}}"#);
+    let args = ["proxy", "--inbound", &inbound, "--admin", &admin_text];
+    let env = [
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("MESHTRACE_APP_PROBES", probes.as_str()),
+        ("POD_IP", "127.0.0.1"),
+    ];
+    let process = Process::ready(&args, &env).await;
+    assert_eq!(get(admin, "/app-probe/agent/readinessProbe").await.0, 200);
+    assert_eq!(get(admin, "/app-probe/agent/livenessProbe").await.0, 404);
+    drop(app);
+    let (status, text) = get(admin, "/app-probe/agent/readinessProbe").await;
+    assert!(status == 503 && text.contains("refused"), "{status} {text}");
+    process.signal("TERM");
+    assert_eq!(process.exit().await.code, Some(0));
+}
