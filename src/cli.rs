@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Environment, Flags};
+use crate::shim;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -29,6 +30,18 @@ pub enum Action {
         admin: SocketAddr,
         /// How long to wait.
         timeout: Duration,
+    },
+    /// Write the files that let agents hand context on.
+    InstallShim {
+        /// Where to.
+        dir: PathBuf,
+    },
+    /// Print the variables that make an agent load them.
+    PrintShim {
+        /// Where they are.
+        dir: PathBuf,
+        /// How to print.
+        format: shim::Format,
     },
 }
 
@@ -76,6 +89,10 @@ where
         }
         Command::Demo(args) => Ok(Action::Demo { once: args.once }),
         Command::Wait(args) => args.action(env).map_err(Stop::Config),
+        Command::Shim(ShimArgs { command: ShimCommand::Install { dir } }) => Ok(Action::InstallShim { dir }),
+        Command::Shim(ShimArgs { command: ShimCommand::Env { dir, format } }) => {
+            Ok(Action::PrintShim { dir, format })
+        }
     }
 }
 
@@ -93,6 +110,7 @@ struct Cli {
 enum Command {
     Proxy(Box<ProxyArgs>),
     Demo(DemoArgs),
+    Shim(ShimArgs),
     Wait(WaitArgs),
 }
 
@@ -281,6 +299,48 @@ impl WaitArgs {
     }
 }
 
+/// Let Python and Node agents hand trace context on.
+///
+/// Two small files, loaded into the agent by its environment, copy traceparent, tracestate and baggage
+/// from the request that is being handled to the calls that are made for it. They make no spans and
+/// change nothing else. MESHTRACE_SHIM=off in the agent's environment switches them off,
+/// MESHTRACE_SHIM=debug lets them say on stderr what they do.
+///
+///   meshtrace shim install /opt/meshtrace && eval "$(meshtrace shim env /opt/meshtrace)" && exec my-agent
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct ShimArgs {
+    #[command(subcommand)]
+    command: ShimCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShimCommand {
+    /// Write the two files into DIR.
+    ///
+    /// DIR is made if need be. Files of an older version are replaced in one step; a file of the same
+    /// name that is not the shim's is left alone, and that ends with exit code 1.
+    Install {
+        /// The directory, best one of its own.
+        dir: PathBuf,
+    },
+    /// Print the environment that makes an agent load the files in DIR.
+    ///
+    /// Values that are there already are kept: DIR comes first in PYTHONPATH, --require last in
+    /// NODE_OPTIONS, and the three header names last in MCP_MESH_PROPAGATE_HEADERS. The files must be
+    /// there before a Node agent starts.
+    Env {
+        /// The directory as the agent sees it.
+        dir: PathBuf,
+
+        /// How to print: `shell` to be evaluated, `json`, or `dotenv`.
+        ///
+        /// The last two hold the values of this command's own environment.
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+        format: shim::Format,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,16 +385,42 @@ mod tests {
     }
 
     #[test]
+    fn the_shim_is_installed_and_printed() {
+        let Ok(Action::InstallShim { dir }) = run("meshtrace shim install /x", &[]) else { panic!() };
+        assert_eq!(dir.to_str(), Some("/x"));
+        for (line, expect) in [
+            ("meshtrace shim env /x", shim::Format::Shell),
+            ("meshtrace shim env --format json /x", shim::Format::Json),
+            ("meshtrace shim env /x --format dotenv", shim::Format::Dotenv),
+        ] {
+            let Ok(Action::PrintShim { format, .. }) = run(line, &[]) else { panic!("{line}") };
+            assert_eq!(format, expect, "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_is_2_and_help_is_0() {
         let code = |line| match run(line, &[]) {
             Err(Stop::Usage(error)) => error.exit_code(),
             other => panic!("{line}: {other:?}"),
         };
-        for line in ["meshtrace", "meshtrace nonsense", "meshtrace proxy --inbund x", "meshtrace demo x"] {
+        for line in [
+            "meshtrace",
+            "meshtrace nonsense",
+            "meshtrace proxy --inbund x",
+            "meshtrace demo x",
+            "meshtrace shim",
+            "meshtrace shim env /x --format xml",
+        ] {
             assert_eq!(code(line), 2, "{line}");
         }
-        for line in ["meshtrace --version", "meshtrace --help", "meshtrace proxy --help", "meshtrace wait -h"]
-        {
+        for line in [
+            "meshtrace --version",
+            "meshtrace --help",
+            "meshtrace proxy --help",
+            "meshtrace wait -h",
+            "meshtrace shim --help",
+        ] {
             assert_eq!(code(line), 0, "{line}");
         }
         let Err(Stop::Config(error)) = run("meshtrace proxy", &[]) else { panic!() };

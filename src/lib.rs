@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod net;
 pub mod proxy;
 mod run;
+pub mod shim;
 pub mod store;
 pub mod trace;
 pub mod w3c;

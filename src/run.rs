@@ -1,12 +1,14 @@
 //! Carries out what the command line asks for.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 
 use crate::app::{self, StartError};
 use crate::cli::{self, Action};
 use crate::config::{Config, Environment, Flags};
 use crate::demo;
+use crate::shim;
 
 /// Runs the program and returns its exit code: 0 for success, 2 for wrong
 /// usage or configuration, 1 for anything else.
@@ -20,6 +22,8 @@ where
         Ok(Action::Proxy(config)) => proxy(&config),
         Ok(Action::Demo { once }) => demo(once),
         Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
+        Ok(Action::InstallShim { dir }) => install_shim(&dir),
+        Ok(Action::PrintShim { dir, format }) => print_shim(&dir, format, env),
     }
 }
 
@@ -139,6 +143,34 @@ fn wait(admin: std::net::SocketAddr, timeout: std::time::Duration) -> u8 {
     };
     match runtime.block_on(crate::admin::wait(admin, timeout)) {
         Ok(()) => 0,
+        Err(error) => complain(&error),
+    }
+}
+
+fn install_shim(dir: &Path) -> u8 {
+    match shim::install(dir) {
+        Ok(written) if written.is_empty() => eprintln!("meshtrace: {} is up to date", dir.display()),
+        Ok(written) => {
+            for path in written {
+                eprintln!("meshtrace: wrote {}", path.display());
+            }
+        }
+        Err(error) => return complain(&error),
+    }
+    0
+}
+
+fn print_shim(dir: &Path, format: shim::Format, env: Environment<'_>) -> u8 {
+    match shim::Environment::new(dir) {
+        Ok(variables) => {
+            // A reader that closed the pipe early has seen enough.
+            let _ = io::stdout().write_all(variables.print(format, env).as_bytes());
+            0
+        }
+        Err(error @ shim::Error::Unspeakable(_)) => {
+            complain(&error);
+            2
+        }
         Err(error) => complain(&error),
     }
 }

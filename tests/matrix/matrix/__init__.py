@@ -1,0 +1,1 @@
+"""What drives the agents of the matrix and judges where their calls hang."""

@@ -1,0 +1,135 @@
+"""The caller: a hundred requests at once, each in a trace of its own.
+
+Everything random comes from the seed of the run, so a run can be repeated.
+"""
+
+import asyncio
+import itertools
+import json
+from dataclasses import dataclass
+
+from .web import Connection
+
+AT_ONCE = 100
+SESSIONS = 4
+PATIENCE = 400
+VERSION = "2025-06-18"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of the caller, with what only it carries."""
+
+    n: int
+    trace: str
+    span: str
+
+    @property
+    def traceparent(self):
+        """The context as it leaves the caller."""
+        return f"00-{self.trace}-{self.span}-01"
+
+    @property
+    def context(self):
+        """All three names. The `mt` member is what a sidecar would write."""
+        return {
+            "traceparent": self.traceparent,
+            "tracestate": f"mt={self.span},caller=request{self.n}",
+            "baggage": f"request=number{self.n}",
+        }
+
+
+def requests(count, random):
+    """The requests of a cell."""
+    hexes = lambda size: f"{random.getrandbits(size * 4) | 1:0{size}x}"
+    return [Request(n, hexes(32), hexes(16)) for n in range(count)]
+
+
+async def drive(cell, port, made):
+    """Sends them all; returns what went wrong, one line each."""
+    sender = Mcp(cell, port) if cell.entry == "mcp" else Web(cell, port)
+    await sender.open()
+    todo, failed = iter(made), []
+
+    async def worker(number):
+        connection = Connection(port)
+        for request in todo:
+            try:
+                await asyncio.wait_for(sender.send(connection, number, request), PATIENCE)
+            except Exception as error:
+                failed.append(f"request {request.n}: {type(error).__name__}: {error}")
+                connection.close()
+                if len(failed) > 5:
+                    break
+        connection.close()
+
+    await asyncio.gather(*(worker(number) for number in range(AT_ONCE)))
+    return failed
+
+
+class Web:
+    """Plain requests to a web agent."""
+
+    def __init__(self, cell, port):
+        self.cell, self.port = cell, port
+
+    async def open(self):
+        """Nothing precedes a request."""
+
+    async def send(self, connection, _, request):
+        """One request to its end."""
+        path = f"/{self.cell.path}/{request.n}"
+        status, _, body = await connection.ask("GET", path, request.context.items())
+        if status != 200:
+            raise RuntimeError(f"{status} {body[:200]!r}")
+
+
+class Mcp:
+    """Tool calls, in a few sessions that all callers share, or without any."""
+
+    def __init__(self, cell, port):
+        self.cell, self.port = cell, port
+        self.sessions = [None]
+        self.ids = itertools.count(1)
+
+    async def open(self):
+        """Shakes hands for each session."""
+        if self.cell.stateless:
+            return
+        self.sessions = []
+        for _ in range(SESSIONS):
+            connection = Connection(self.port)
+            params = {
+                "protocolVersion": VERSION,
+                "capabilities": {},
+                "clientInfo": {"name": "matrix", "version": "1"},
+            }
+            _, fields, _ = await self._post(connection, "initialize", params, None)
+            self.sessions.append(fields.get("mcp-session-id"))
+            await self._post(connection, "notifications/initialized", None, self.sessions[-1], note=True)
+            connection.close()
+
+    async def send(self, connection, number, request):
+        """One call of a tool to its end."""
+        session = self.sessions[number % len(self.sessions)]
+        params = {"name": self.cell.path, "arguments": {"n": request.n}, "_meta": request.context}
+        fields = request.context.items()
+        status, _, body = await self._post(connection, "tools/call", params, session, fields)
+        if status != 200 or f'"text":"{request.n}"'.encode() not in body.replace(b'": "', b'":"'):
+            raise RuntimeError(f"{status} {body[:300]!r}")
+
+    async def _post(self, connection, method, params, session, fields=(), note=False):
+        message = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = params
+        if not note:
+            message["id"] = next(self.ids)
+        sent = [
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+            ("MCP-Protocol-Version", VERSION),
+            *fields,
+        ]
+        if session:
+            sent.append(("Mcp-Session-Id", session))
+        return await connection.ask("POST", "/mcp", sent, json.dumps(message).encode())

@@ -1,0 +1,53 @@
+"""The outcome as a table of Markdown."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from .judge import COLUMNS
+
+
+@dataclass
+class Row:
+    """One cell, with or without the shim."""
+
+    cell: object
+    shim: bool
+    outcome: object
+
+
+@dataclass
+class Skipped:
+    """A cell that did not run."""
+
+    cell: object
+    reason: str
+
+
+def skipped(cell, reason):
+    """A row for what did not run."""
+    return Skipped(cell, reason)
+
+
+def text(rows):
+    """All rows; kinds of one cell with the same outcome share a line."""
+    lines = [
+        "| agent | shim | calls | " + " | ".join(COLUMNS) + " |",
+        "|---|---|---|" + "---|" * len(COLUMNS),
+    ]
+    for row in rows:
+        if isinstance(row, Skipped):
+            lines.append(f"| {row.cell.name} | *not run*: {row.reason} |" + " |" * (len(COLUMNS) + 1))
+            continue
+        shares = {}
+        for kind, counts in row.outcome.found.items():
+            lost = row.cell.kinds.get(kind)
+            key = tuple(name for name in COLUMNS if counts[name])
+            if lost is not None and not lost.shim:
+                key = (kind,)
+            shares.setdefault(key, []).append((kind, counts))
+        for group in shares.values():
+            total = sum((counts for _, counts in group), Counter())
+            names = ", ".join(kind for kind, _ in group)
+            cells = " | ".join(str(total[name] or "") for name in COLUMNS)
+            lines.append(f"| {row.cell.name}: {names} | {'yes' if row.shim else 'no'} | {total.total()} | {cells} |")
+    return "\n".join(lines)

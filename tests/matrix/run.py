@@ -1,0 +1,84 @@
+"""Runs the matrix: which parent do the calls of real agents get?
+
+    run.py [--short] [--direct] [--only WORDS] [--requests N] [--seed N] [--table FILE]
+
+Run it with the Python of the `mcp2` environment that tests/peers/install.sh
+made, after tests/matrix/install.sh. MESHTRACE_BIN names the program. Each cell
+runs twice, without and with the shim, and ends with a line for each kind of
+call. Exit code 1 says that something is not as it must be: a wrong parent that
+claims to be proved, a call that the shim should have followed and did not.
+
+`--direct` leaves the sidecars out and looks at the headers that arrive, which
+is quick and tells what the shim alone does.
+"""
+
+import argparse
+import asyncio
+import os
+import pathlib
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "peers"))
+
+from matrix import agents, cells, table  # noqa: E402
+
+
+def wanted(cell, options):
+    """Whether a cell was asked for."""
+    if options.short and not cell.short:
+        return False
+    return all(word in cell.name.split() for word in options.only)
+
+
+async def main():
+    """Runs what was asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--short", action="store_true", help="a part that covers every library once")
+    parser.add_argument("--direct", action="store_true", help="without sidecars")
+    parser.add_argument("--only", nargs="*", default=[], help="words that a cell's name must hold")
+    parser.add_argument("--requests", type=int, help="requests a cell (default: 1000, short: 200)")
+    parser.add_argument("--seed", type=int, default=20261126)
+    parser.add_argument("--table", help="write the table to this file")
+    parser.add_argument("--strict", action="store_true", help="a cell that cannot run is a failure")
+    options = parser.parse_args()
+    binary = os.environ.get("MESHTRACE_BIN", "")
+    if not os.access(binary, os.X_OK):
+        print(f"MESHTRACE_BIN is no program: {binary!r}", file=sys.stderr)
+        return 2
+    run = agents.Run(binary, options.direct, options.requests or (200 if options.short else 1000), options.seed)
+    passed = failed = skipped = 0
+    rows = []
+    for cell in cells.every():
+        if not wanted(cell, options):
+            continue
+        if reason := agents.missing(cell):
+            print(f"skipped: {reason}: {cell.name}", flush=True)
+            rows.append(table.skipped(cell, reason))
+            skipped += 1
+            continue
+        for shim in (False, True):
+            began = time.monotonic()
+            name = f"{cell.name}, {'with' if shim else 'without'} the shim"
+            try:
+                outcome = await run.cell(cell, shim)
+            except Exception as error:  # one broken cell must not hide the others
+                outcome = agents.Outcome({}, [f"{type(error).__name__}: {error}"])
+            failed += bool(outcome.complaints)
+            passed += not outcome.complaints
+            verdict = "FAILED" if outcome.complaints else "passed"
+            print(f"{verdict}  {name} ({time.monotonic() - began:.0f} s)", flush=True)
+            for line in outcome.complaints[:12]:
+                print(f"    {line}", flush=True)
+            rows.append(table.Row(cell, shim, outcome))
+    text = table.text(rows)
+    print(text)
+    if options.table:
+        pathlib.Path(options.table).write_text(text + "\n")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or (options.strict and skipped) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
