@@ -320,6 +320,7 @@ async fn work(
     if left > 0 {
         tracing::warn!(connections = left, "closed connections that were still busy");
     }
+    worker.forget_peers();
     // Dropping the runtime now drops the connections, whose spans end with them.
 }
 

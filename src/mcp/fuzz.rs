@@ -13,7 +13,7 @@ use super::batch;
 use super::message::{Doubt, Id, Kind, Message, Text, parse, parse_answer};
 use super::meta::{Carrier, splice};
 
-pub use stream::fuzz_sse;
+pub use stream::{fuzz_rewrite, fuzz_sse};
 
 /// Reads `data` as a message and compares what is seen with what an independent parser sees, and
 /// with what the reader of answers sees.

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod message;
 pub mod meta;
 pub mod method;
+pub mod rewrite;
 pub mod sse;
 
 mod fuzz;
@@ -26,4 +27,4 @@ mod samples;
 mod tests;
 
 #[doc(hidden)]
-pub use fuzz::{fuzz_message, fuzz_splice, fuzz_sse};
+pub use fuzz::{fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};

@@ -61,5 +61,6 @@ pub(super) const STREAMS: &[&str] = &[
     ": ping\n\n: ping - 2025-11-25 10:30:00\n\ndata: one\ndata: two\ndata\ndata:  three\n\n",
     "event: endpoint\ndata: /messages/?session_id=0123456789abcdef\n\n",
     "\u{feff}retry: 1500\nid\nevent: x\nevent:\ndata:a:b\nunknown: field\n\ndata: unfinished\n",
+    "event: message\nid: 4\ndata: {\"method\":\"roots/list\",\"jsonrpc\":\"2.0\",\"id\":1}\n\ndata: {\"id\":2,\"params\":{\"a\":\"}\\\"\"},\"method\":\"notifications/progress\"}\n\n",
     "\n\n\nevent: only a type\n\ndata: after\n\n",
 ];

@@ -66,6 +66,10 @@ pub struct Sse {
     oversized: bool,
     saw_id: bool,
     retry_ms: Option<u64>,
+    /// Offset in the last chunk after its last blank line; zero if it had none.
+    complete: usize,
+    /// A blank line has been met since the stream began.
+    opened: bool,
 }
 
 /// What of the present event lies in the present chunk.
@@ -94,6 +98,8 @@ impl Sse {
             oversized: false,
             saw_id: false,
             retry_ms: None,
+            complete: 0,
+            opened: false,
         }
     }
 
@@ -101,6 +107,7 @@ impl Sse {
     /// stream is cut into chunks makes no difference to the events.
     pub fn feed(&mut self, chunk: &[u8], mut on_event: impl FnMut(Event<'_>)) {
         let mut here = Here::default();
+        self.complete = 0;
         let mut at = self.begin(chunk);
         while let Some(rest) = chunk.get(at..)
             && let Some(length) = memchr2(b'\r', b'\n', rest)
@@ -119,6 +126,8 @@ impl Sse {
                 self.end_line(line, start, &mut here);
             } else {
                 self.end_event(&here, at, &mut on_event);
+                self.complete = at;
+                self.opened = true;
                 here = Here::default();
             }
         }
@@ -140,6 +149,22 @@ impl Sse {
     /// The reconnection time that the server last asked for, in milliseconds.
     pub fn retry_ms(&self) -> Option<u64> {
         self.retry_ms
+    }
+
+    /// Offset in the last chunk just after the last blank line in it, where every event that had
+    /// begun was complete; zero if there was none.
+    pub fn complete(&self) -> usize {
+        self.complete
+    }
+
+    /// Forgets what came after the last blank line, so that it can be fed again, with more after it.
+    pub fn rewind(&mut self) {
+        self.reset();
+        self.line_ignored = false;
+        self.after_return = false;
+        if !self.opened {
+            self.mark = Some(0);
+        }
     }
 
     /// How much memory the stream holds for the event it is in, in bytes.

@@ -8,7 +8,8 @@ use super::subject::Call;
 use crate::mcp::method::Target;
 use crate::trace::redact;
 use crate::trace::semconv as key;
-use crate::trace::span::Span;
+use crate::trace::span::{Span, Value};
+use crate::w3c::traceparent::Traceparent;
 
 /// Name and attributes of an MCP request or notification.
 pub(super) fn of_call(span: &mut Span, call: &Call<'_>) {
@@ -44,8 +45,19 @@ pub(super) fn of_call(span: &mut Span, call: &Call<'_>) {
     if let Some(version) = &call.jsonrpc {
         span.set_str(key::JSONRPC_PROTOCOL_VERSION, version);
     }
+}
+
+/// The transport of MCP over HTTP.
+pub(super) fn of_protocol(span: &mut Span, version: Version) {
     span.set_static(key::NETWORK_TRANSPORT, "tcp");
     span.set_static(key::NETWORK_PROTOCOL_NAME, "http");
+    of_version(span, version);
+}
+
+/// A link to another span, and why.
+pub(super) fn link(span: &mut Span, to: &Traceparent, reason: &'static str) {
+    let attributes = [(key::MESHTRACE_LINK_REASON, Value::Str(reason))];
+    span.add_link(to.trace_id, to.span_id, to.flags, true, &attributes);
 }
 
 /// Name and attributes of any other HTTP request.
@@ -83,8 +95,8 @@ fn scheme(met: &Met<'_>) -> &'static str {
     if met.secure { "https" } else { "http" }
 }
 
-/// Who talks to whom.
-pub(super) fn of_network(span: &mut Span, version: Version, met: &Met<'_>) {
+/// The version of HTTP.
+pub(super) fn of_version(span: &mut Span, version: Version) {
     span.set_static(
         key::NETWORK_PROTOCOL_VERSION,
         match version {
@@ -93,6 +105,10 @@ pub(super) fn of_network(span: &mut Span, version: Version, met: &Met<'_>) {
             _ => "1.1",
         },
     );
+}
+
+/// Who talks to whom.
+pub(super) fn of_peers(span: &mut Span, met: &Met<'_>) {
     if met.outbound {
         span.set_str(key::SERVER_ADDRESS, &met.target.host);
         span.set_int(key::SERVER_PORT, i64::from(met.target.port));

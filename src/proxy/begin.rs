@@ -1,7 +1,8 @@
 //! From a request that was read to a request that is ready to leave: find the
 //! parent, decide sampling, start the span, inject the context.
 
-use std::borrow::Cow;
+mod session;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -12,13 +13,12 @@ use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::attributes;
 use super::body::RequestBody;
-use super::exchange::{Answer, Awaited, Exchange, Held, MAX_BATCH, Side, Waiting};
+use super::exchange::{Answer, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
 use super::headers::{self, Survey};
 use super::inject::{self, Context, Injection};
-use super::peers::SessionKey;
 use super::read::Read;
 use super::settings::{Authority, Exchange as Described, Preference, Propagation};
-use super::subject::{Call, Subject};
+use super::subject::{Call, Quiet, Subject};
 use super::worker::Worker;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Message};
@@ -27,10 +27,9 @@ use crate::trace::links::{self, Parent};
 use crate::trace::places::{self, Destination};
 use crate::trace::semconv as key;
 use crate::trace::server_spans::Served;
-use crate::trace::span::{Span, Value};
+use crate::trace::span::Span;
 use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
-use crate::w3c::tracestate::Tracestate;
 
 /// The other end of a connection, with its address in the form of attributes.
 #[derive(Clone, Debug)]
@@ -95,14 +94,18 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
         },
     };
     let start = Start { worker, met, head, message: message.as_ref(), note };
-    let subject = start.subject();
+    let (subject, endpoint) = start.subject();
     let mut started = start.begin(&subject);
-    let side = start.side(&subject, started.waiting.is_some());
+    let side = start.side(&subject, endpoint);
+    start.of_session(&subject, side.session, &mut started);
+    let named = Named::of(&subject);
     let injection = &started.injection;
     let spliced = injection.apply(head, met.survey, &bytes, message.as_ref(), &worker.settings.propagation);
     started.remember(worker);
-    let exchange = started.waiting.map(|waiting| Exchange::new(Arc::clone(worker), waiting, side));
-    let exchange = exchange.map(|exchange| Held::new(exchange, met.started));
+    let exchange = started.waiting.map(|waiting| {
+        let exchange = Exchange::new(Arc::clone(worker), waiting, side);
+        Held::new(exchange.in_stream_of(named), met.started)
+    });
     let body = match unread {
         Some((body, _)) => body,
         None => RequestBody::Whole(Some(spliced.unwrap_or(bytes))),
@@ -127,14 +130,15 @@ fn begin_batch(
     let mut all = Vec::with_capacity(messages.len());
     for (message, _) in &messages {
         let start = Start { worker, met, head, message: Some(message), note: None };
-        let subject = start.subject();
+        let (subject, endpoint) = start.subject();
         if matches!(subject, Subject::Http) {
             return None;
         }
-        let started = start.begin(&subject);
+        let mut started = start.begin(&subject);
         if side.session.is_none() {
-            side = start.side(&subject, started.waiting.is_some());
+            side = start.side(&subject, endpoint);
         }
+        start.of_session(&subject, side.session, &mut started);
         all.push(started);
     }
     let edits: Vec<_> =
@@ -162,16 +166,56 @@ struct Start<'a> {
 }
 
 /// A decision, and what follows from it.
-struct Decided {
+pub(super) struct Decided {
     /// The span, where it is recorded.
-    span: Option<Box<Span>>,
+    pub(super) span: Option<Box<Span>>,
     /// The context that goes on in either case.
-    outgoing: Outgoing,
+    pub(super) outgoing: Outgoing,
+}
+
+/// Decides about a span, and starts it with what `describe` says of it. The
+/// context that goes on is that of the span; where nothing is recorded it is
+/// the caller's own, since a span of ours would never be seen.
+pub(super) fn decide(
+    worker: &Worker,
+    under: Under<'_>,
+    kind: SpanKind,
+    started: SystemTime,
+    describe: impl FnOnce(&mut Span),
+) -> Decided {
+    let tracer = &worker.tracer;
+    let parent = under.context;
+    let trace_id = parent.map_or_else(|| tracer.ids.trace_id(), |p| p.parent.trace_id);
+    let decision = match under.beside {
+        Some(any_sampled) => tracer.sampler.decide_beside(any_sampled, trace_id),
+        None => tracer.sampler.decide(parent, trace_id),
+    };
+    if !decision.sampled {
+        let outgoing = match parent {
+            Some(parent) => Outgoing::passed_on(parent, &decision, || tracer.ids.span_id()),
+            None => Outgoing::unrecorded_root(trace_id, tracer.ids.unrecorded_span_id(trace_id)),
+        };
+        return Decided { span: None, outgoing };
+    }
+    let span_id = tracer.ids.span_id();
+    let flags = flags(parent, true);
+    let outgoing = Outgoing::of_span(trace_id, span_id, flags, parent, &decision);
+    let mut span = worker.spans.take(worker.settings.span_limits);
+    span.trace_id = trace_id;
+    span.span_id = span_id;
+    span.flags = flags;
+    span.parent = under.span;
+    span.parent_remote = under.span.is_some();
+    span.kind = kind;
+    span.start_unix_nanos = unix_nanos(started);
+    span.set_tracestate(&outgoing.tracestate);
+    describe(&mut span);
+    Decided { span: Some(span), outgoing }
 }
 
 /// What a new span hangs under.
 #[derive(Clone, Copy, Default)]
-struct Under<'a> {
+pub(super) struct Under<'a> {
     /// The trace that it continues.
     context: Option<&'a TraceContext>,
     /// Its parent there.
@@ -181,7 +225,7 @@ struct Under<'a> {
 }
 
 impl<'a> Under<'a> {
-    fn context(context: Option<&'a TraceContext>) -> Self {
+    pub(super) fn context(context: Option<&'a TraceContext>) -> Self {
         Under { context, span: context.map(|c| c.parent.span_id), beside: None }
     }
 }
@@ -213,37 +257,6 @@ impl Started {
 impl Start<'_> {
     fn begin(&self, subject: &Subject<'_>) -> Started {
         if self.met.outbound { self.outbound(subject) } else { self.inbound(subject) }
-    }
-
-    /// What the request is about, with what its session is known to have agreed on.
-    fn subject(&self) -> Subject<'_> {
-        let mut subject = Subject::of(self.head, self.met.survey, self.message);
-        if let Subject::Call(call) = &mut subject
-            && call.version.is_none()
-            && let Some(session) = call.session
-        {
-            let version = self.worker.tracer.peers.version(self.session(session), self.met.started);
-            call.version = version.map(|version| Cow::Owned(version.into_string()));
-        }
-        subject
-    }
-
-    fn session(&self, id: &str) -> SessionKey {
-        self.worker.tracer.peers.session(self.met.outbound, self.met.target, id)
-    }
-
-    /// Where the exchange takes place, as far as that matters to its end.
-    fn side(&self, subject: &Subject<'_>, recorded: bool) -> Side {
-        let session = match subject {
-            Subject::Call(call) if recorded => call.session,
-            Subject::EndOfSession(session) => Some(*session),
-            _ => None,
-        };
-        Side {
-            outbound: self.met.outbound,
-            session: session.map(|id| self.session(id)),
-            ends_session: matches!(subject, Subject::EndOfSession(_)),
-        }
     }
 
     /// A request to the pod: its SERVER span continues what the caller sent.
@@ -388,7 +401,7 @@ impl Start<'_> {
     /// Whether the agent is busy with a request, and so may make calls for it.
     fn is_worked_on(&self, subject: &Subject<'_>) -> bool {
         match subject {
-            Subject::Quiet | Subject::EndOfSession(_) => false,
+            Subject::Quiet(_) => false,
             Subject::Call(call) => !call.notification && call.method != LISTEN,
             Subject::Http => true,
         }
@@ -400,7 +413,12 @@ impl Start<'_> {
 
     /// A request without a span whose response matters all the same.
     fn unseen(&self, subject: &Subject<'_>) -> Option<Waiting> {
-        matches!(subject, Subject::EndOfSession(_)).then(|| self.unrecorded())
+        let matters = match subject {
+            Subject::Quiet(Quiet::Stream { .. }) => !self.worker.settings.disabled,
+            Subject::Quiet(Quiet::End(_)) => true,
+            _ => false,
+        };
+        matters.then(|| self.unrecorded())
     }
 
     fn propagation(&self) -> &Propagation {
@@ -410,7 +428,7 @@ impl Start<'_> {
     fn wants_span(&self, subject: &Subject<'_>) -> bool {
         let settings = &self.worker.settings;
         let method = match subject {
-            Subject::Quiet | Subject::EndOfSession(_) => return false,
+            Subject::Quiet(_) => return false,
             Subject::Http if !settings.spans.http => return false,
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
@@ -437,12 +455,7 @@ impl Start<'_> {
             false => None,
         };
         let meta = self.message.map(|m| &m.meta).filter(|_| formats.tracecontext);
-        let from_meta = meta.and_then(|meta| {
-            let parent = Traceparent::parse(meta.traceparent.as_ref()?.decode().as_bytes())?;
-            let state = meta.tracestate.as_ref().map(|t| t.decode());
-            let tracestate = state.and_then(|text| Tracestate::parse([text.as_bytes()]));
-            Some(TraceContext { parent, tracestate })
-        });
+        let from_meta = meta.and_then(headers::extract_meta);
         Claim::choose(from_meta, from_headers, self.propagation().parent == Preference::Header)
     }
 
@@ -488,45 +501,25 @@ impl Start<'_> {
         injection
     }
 
-    /// Decides, and starts the span with what is known of the request. The
-    /// context that goes on is that of the span; where nothing is recorded it
-    /// is the caller's own, since a span of ours would never be seen.
+    /// Decides, and starts the span with what is known of the request.
     fn decide(&self, subject: &Subject<'_>, under: Under<'_>) -> Decided {
-        let tracer = &self.worker.tracer;
-        let parent = under.context;
-        let trace_id = parent.map_or_else(|| tracer.ids.trace_id(), |p| p.parent.trace_id);
-        let decision = match under.beside {
-            Some(any_sampled) => tracer.sampler.decide_beside(any_sampled, trace_id),
-            None => tracer.sampler.decide(parent, trace_id),
-        };
-        if !decision.sampled {
-            let outgoing = match parent {
-                Some(parent) => Outgoing::passed_on(parent, &decision, || tracer.ids.span_id()),
-                None => Outgoing::unrecorded_root(trace_id, tracer.ids.unrecorded_span_id(trace_id)),
-            };
-            return Decided { span: None, outgoing };
-        }
-        let span_id = tracer.ids.span_id();
-        let flags = flags(parent, true);
-        let outgoing = Outgoing::of_span(trace_id, span_id, flags, parent, &decision);
-        let mut span = self.worker.spans.take(self.worker.settings.span_limits);
-        span.trace_id = trace_id;
-        span.span_id = span_id;
-        span.flags = flags;
-        span.parent = under.span;
-        span.parent_remote = under.span.is_some();
-        span.kind = if self.met.outbound { SpanKind::Client } else { SpanKind::Server };
-        span.start_unix_nanos = unix_nanos(self.met.started_at);
-        span.set_tracestate(&outgoing.tracestate);
-        match subject {
-            Subject::Call(call) => attributes::of_call(&mut span, call),
-            _ => attributes::of_http(&mut span, self.head, &self.met),
-        }
-        attributes::of_network(&mut span, self.head.version, &self.met);
-        if let Some(note) = self.note {
-            span.set_static(key::MESHTRACE_BODY, note);
-        }
-        Decided { span: Some(span), outgoing }
+        let kind = if self.met.outbound { SpanKind::Client } else { SpanKind::Server };
+        decide(self.worker, under, kind, self.met.started_at, |span| {
+            match subject {
+                Subject::Call(call) => {
+                    attributes::of_call(span, call);
+                    attributes::of_protocol(span, self.head.version);
+                }
+                _ => {
+                    attributes::of_http(span, self.head, &self.met);
+                    attributes::of_version(span, self.head.version);
+                }
+            }
+            attributes::of_peers(span, &self.met);
+            if let Some(note) = self.note {
+                span.set_static(key::MESHTRACE_BODY, note);
+            }
+        })
     }
 
     fn waiting(&self, span: Box<Span>, subject: &Subject<'_>) -> Waiting {
@@ -549,8 +542,7 @@ impl Start<'_> {
 
     fn link(&self, span: &mut Span, other: Option<Traceparent>, reason: &'static str) {
         if let Some(other) = other {
-            let attributes = [(key::MESHTRACE_LINK_REASON, Value::Str(reason))];
-            span.add_link(other.trace_id, other.span_id, other.flags, true, &attributes);
+            attributes::link(span, &other, reason);
         }
     }
 
@@ -589,7 +581,7 @@ const LISTEN: &str = "subscriptions/listen";
 /// start the tasks of a session while they handle one of these.
 fn is_session_long(subject: &Subject<'_>) -> bool {
     match subject {
-        Subject::Quiet | Subject::EndOfSession(_) => true,
+        Subject::Quiet(_) => true,
         Subject::Call(call) => call.notification || call.method == "initialize" || call.method == LISTEN,
         Subject::Http => false,
     }

@@ -184,6 +184,32 @@ impl ResponseBody {
         body
     }
 
+    /// Shows data to the exchange, and gives what it lets pass now.
+    fn pass(&mut self, data: Bytes) -> Bytes {
+        let Some(exchange) = &mut self.exchange else { return data };
+        let (mut data, progress) = exchange.with(|exchange| exchange.pass(data));
+        if progress == Progress::Decided {
+            self.exchange = None;
+        } else if self.source_ended() && self.holds() {
+            // With HTTP/2 nobody polls again after the last frame.
+            data = [data, self.rest()].concat().into();
+        }
+        data
+    }
+
+    fn holds(&mut self) -> bool {
+        self.exchange.as_mut().is_some_and(|exchange| exchange.with(|exchange| exchange.holds()))
+    }
+
+    fn rest(&mut self) -> Bytes {
+        self.exchange.as_mut().map_or_else(Bytes::new, |exchange| exchange.with(Exchange::rest))
+    }
+
+    fn source_ended(&self) -> bool {
+        self.ahead.is_none()
+            && matches!(&self.source, Source::Upstream(incoming, _) if incoming.is_end_stream())
+    }
+
     fn finish(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.with(Exchange::body_ended);
@@ -254,6 +280,11 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = match ready!(this.poll_source(cx)) {
+            end @ (None | Some(Err(_))) if this.holds() => {
+                // What waited for its end belongs before the end of all.
+                this.ahead = Some(end);
+                return Poll::Ready(Some(Ok(Frame::data(this.rest()))));
+            }
             None => {
                 this.finish();
                 return Poll::Ready(None);
@@ -275,10 +306,11 @@ impl Body for ResponseBody {
             Ok(data) => this.merge(data, cx),
             Err(frame) => return Poll::Ready(Some(Ok(frame))),
         };
-        if let Some(exchange) = &mut this.exchange
-            && exchange.with(|exchange| exchange.observe(&data)) == Progress::Decided
-        {
-            this.exchange = None;
+        let data = this.pass(data);
+        if data.is_empty() && this.holds() {
+            // It goes on when there is more, or at the end.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         // With a known length nobody polls again after the last byte.
         if this.is_end_stream() {

@@ -5,28 +5,33 @@
 //! message, the end of the body or a failure is seen ends them; if nobody
 //! does, its drop means that the client has gone.
 
+mod events;
 mod held;
 mod waiting;
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, response};
+use http::{StatusCode, Version, header, response};
 
+pub use self::events::{answered, cancelled};
 pub use self::held::{Held, Shared};
-pub use self::waiting::{Answer, Awaited, Waiting};
+pub use self::waiting::{Answer, Awaited, Forgotten, Waiting};
+use super::connection::Connection;
 use super::error::{Breakage, ProxyError};
 use super::headers::Survey;
 use super::peers::SessionKey;
 use super::read::{self, Media};
-use super::settings::Authority;
-use super::subject::MCP_SESSION_ID;
+use super::settings::{Authority, Target};
+use super::subject::{MCP_SESSION_ID, Quiet, Subject};
 use super::worker::Worker;
 use crate::mcp::batch;
-use crate::mcp::message::{self, Doubt, Kind, Message};
-use crate::mcp::sse::{Event, Sse};
+use crate::mcp::message::{self, Doubt, Id, Kind, Message};
+use crate::mcp::rewrite::Rewriter;
 use crate::net::tunnel::Passed;
+use crate::trace::context::TraceContext;
 use crate::trace::semconv as key;
+use crate::w3c::traceparent::Traceparent;
 
 /// The most messages of one batch that get a span each. A longer one passes unread.
 pub const MAX_BATCH: usize = 128;
@@ -40,6 +45,10 @@ pub struct Exchange {
     /// The others of a batch.
     more: Vec<Waiting>,
     side: Side,
+    /// The stream of a session that the response is, in which the server may ask.
+    stream: Option<Stream>,
+    /// What a request for such a stream named.
+    named: Option<Box<Named>>,
     observer: Observer,
     status: Option<StatusCode>,
 }
@@ -53,6 +62,40 @@ pub struct Side {
     pub session: Option<SessionKey>,
     /// Whether the request asks to end it.
     pub ends_session: bool,
+    /// Whether the request asks for a stream of what the server has to say.
+    pub is_stream: bool,
+    /// Whether answers come on such a stream only (MCP 2024-11-05).
+    pub elsewhere: bool,
+}
+
+/// What a request for a stream says of its session.
+#[derive(Debug)]
+pub struct Named {
+    session: Option<Box<str>>,
+    version: Option<Box<str>>,
+}
+
+impl Named {
+    /// Reads it where the request is one for a stream.
+    pub fn of(subject: &Subject<'_>) -> Option<Box<Self>> {
+        match subject {
+            Subject::Quiet(Quiet::Stream { session, version }) => {
+                Some(Box::new(Named { session: session.map(Box::from), version: version.map(Box::from) }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Between whom a response passes.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The connection that it is for.
+    pub connection: Arc<Connection>,
+    /// The server that it comes from.
+    pub target: Arc<Target>,
+    /// Its version of HTTP.
+    pub version: Version,
 }
 
 /// How the response is looked into.
@@ -67,7 +110,7 @@ enum Observer {
     },
     /// A stream of server-sent events.
     Events {
-        sse: Box<Sse>,
+        rewriter: Box<Rewriter>,
         progress: i64,
     },
 }
@@ -89,12 +132,25 @@ impl Exchange {
 
     /// An exchange of several messages.
     pub fn of_batch(worker: Arc<Worker>, first: Waiting, more: Vec<Waiting>, side: Side) -> Self {
-        Exchange { worker, first, more, side, observer: Observer::Nothing, status: None }
+        let (stream, named, status) = (None, None, None);
+        Exchange { worker, first, more, side, stream, named, observer: Observer::Nothing, status }
     }
 
-    /// Takes in the head of the response, which `server` sent, and decides how
-    /// to look at its body.
-    pub fn response_head(&mut self, head: &response::Parts, survey: Survey, server: &Authority) {
+    /// The same where the request is one for a stream.
+    pub fn in_stream_of(mut self, named: Option<Box<Named>>) -> Self {
+        self.named = named;
+        self
+    }
+
+    /// Takes in the head of the response, which passes from `target` to
+    /// `connection`, and decides how to look at its body.
+    pub fn response_head(
+        &mut self,
+        head: &response::Parts,
+        survey: Survey,
+        connection: &Arc<Connection>,
+        target: &Arc<Target>,
+    ) {
         self.status = Some(head.status);
         if let Waiting { span: Some(span), awaited: Awaited::Response, .. } = &mut self.first {
             span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(head.status.as_u16()));
@@ -106,16 +162,25 @@ impl Exchange {
             // Beside requests, the head is all the acknowledgement there is.
             self.each(Waiting::acknowledged);
         }
-        if !self.waits().any(|waiting| waiting.is_open() && waiting.answer().is_some()) {
+        let awaits = self.waits().any(|waiting| waiting.is_open() && waiting.answer().is_some());
+        if !awaits && !self.side.is_stream {
             return;
         }
         if head.status.is_success() {
-            self.session_granted(head, server);
+            self.session_granted(head, &target.server);
         }
         if survey.has(Survey::CONTENT_ENCODING) && read::is_encoded(&head.headers) {
             self.note("encoded");
         } else {
-            self.observer = observer(head, self.worker.limits().max_event_bytes);
+            let legacy = !self.first.awaited.is_modern() && head.status.is_success();
+            if legacy && (self.side.session.is_some() || self.side.is_stream) {
+                self.stream = Some(Stream {
+                    connection: Arc::clone(connection),
+                    target: Arc::clone(target),
+                    version: head.version,
+                });
+            }
+            self.observer = observer(head, self.worker.limits().max_event_bytes, self.stream.is_some());
         }
     }
 
@@ -136,14 +201,43 @@ impl Exchange {
     /// The server does not know the session, or no longer.
     fn session_ended(&mut self) {
         let Some(session) = self.side.session.take() else { return };
-        // Those of other connections hear it from their own server.
-        drop(self.worker.tracer.peers.end_session(session));
+        // Not to meet oneself in the table, and nobody else twice.
+        self.each(Waiting::unplace);
+        for exchange in self.worker.tracer.peers.end_session(session) {
+            exchange.lock().forgotten(Forgotten::EndOfSession);
+        }
     }
 
-    /// Looks at data on its way to the client.
-    pub fn observe(&mut self, data: &Bytes) -> Progress {
+    /// Looks at data on its way to the client. Gives what is to be passed on
+    /// now: the same, but for events that are edited or wait for their end.
+    pub fn pass(&mut self, data: Bytes) -> (Bytes, Progress) {
+        let data = if matches!(self.observer, Observer::Events { .. }) {
+            self.pass_events(data)
+        } else {
+            self.observe(&data);
+            data
+        };
+        // One that was cancelled on another connection is over too.
+        let open = self.side.is_stream || self.waits().any(Waiting::is_awaited) || self.holds();
+        (data, if open { Progress::Open } else { Progress::Decided })
+    }
+
+    /// Whether some of the response waits for its end.
+    pub fn holds(&self) -> bool {
+        matches!(&self.observer, Observer::Events { rewriter, .. } if rewriter.holds())
+    }
+
+    /// What waits for its end, because that will not come.
+    pub fn rest(&mut self) -> Bytes {
         match &mut self.observer {
-            Observer::Nothing => {}
+            Observer::Events { rewriter, .. } => rewriter.rest(),
+            _ => Bytes::new(),
+        }
+    }
+
+    fn observe(&mut self, data: &Bytes) {
+        match &mut self.observer {
+            Observer::Nothing | Observer::Events { .. } => {}
             Observer::Json { first, joined } => {
                 let length = first.len().max(joined.len()) + data.len();
                 if length > self.worker.limits().max_body_bytes {
@@ -158,33 +252,6 @@ impl Exchange {
                     joined.extend_from_slice(data);
                 }
             }
-            Observer::Events { .. } => self.observe_events(data),
-        }
-        // One that was cancelled on another connection is over too.
-        if self.waits().any(Waiting::is_awaited) { Progress::Open } else { Progress::Decided }
-    }
-
-    fn observe_events(&mut self, data: &Bytes) {
-        let Exchange { worker, first, more, observer: Observer::Events { sse, progress }, .. } = self else {
-            return;
-        };
-        let mut oversized = false;
-        sse.feed(data, |event| match event {
-            Event::Message { data, .. } => each_answer(data, |message| match message.kind() {
-                Kind::Response => {
-                    let waiting = std::iter::once(&mut *first).chain(more.iter_mut());
-                    if let Some(waiting) = waiting.into_iter().find(|waiting| waiting.awaits(message)) {
-                        waiting.progressed(*progress);
-                        waiting.answered(worker, message, None);
-                    }
-                }
-                _ if is_progress(message) => *progress += 1,
-                _ => {}
-            }),
-            Event::Oversized { .. } => oversized = true,
-        });
-        if oversized {
-            self.note("too_large");
         }
     }
 
@@ -193,9 +260,13 @@ impl Exchange {
         match std::mem::replace(&mut self.observer, Observer::Nothing) {
             Observer::Json { first, joined } if joined.is_empty() => self.json_ended(&first),
             Observer::Json { joined, .. } => self.json_ended(&joined),
-            Observer::Events { sse, .. } => self.events_ended(&sse),
+            Observer::Events { rewriter, .. } => self.events_ended(rewriter.saw_id()),
             Observer::Nothing => {}
         }
+        if self.side.elsewhere && self.status.is_some_and(|status| status.is_success()) {
+            self.each(|waiting, worker| _ = waiting.park(worker));
+        }
+        self.stream_ended();
         let status = self.status;
         self.each(|waiting, worker| waiting.unanswered(worker, status));
     }
@@ -224,17 +295,21 @@ impl Exchange {
         });
     }
 
-    fn events_ended(&mut self, sse: &Sse) {
+    fn events_ended(&mut self, named: bool) {
         if self.status.is_some_and(|status| !status.is_success()) {
             return;
         }
-        let named = sse.saw_id();
-        self.each(|waiting, worker| match &mut waiting.span {
+        self.each(|waiting, worker| {
             // The client may fetch the answer on another connection.
-            Some(span) if named && !waiting.awaited.is_modern() => {
-                span.set_static(key::MESHTRACE_RESPONSE, "resumable");
+            if named && waiting.park(worker) {
+                return;
             }
-            _ => waiting.failed(worker, "connection_closed", "the stream ended without a response"),
+            match &mut waiting.span {
+                Some(span) if named && !waiting.awaited.is_modern() => {
+                    span.set_static(key::MESHTRACE_RESPONSE, "resumable");
+                }
+                _ => waiting.failed(worker, "connection_closed", "the stream ended without a response"),
+            }
         });
     }
 
@@ -274,21 +349,66 @@ impl Exchange {
         self.each(Waiting::end);
     }
 
-    /// Nobody reads the response any more.
+    /// Nobody reads the response any more. Before 2026-07-28 a client that
+    /// leaves a stream may come back for the answer.
     pub(super) fn left(&mut self) {
+        let resumable = matches!(&self.observer, Observer::Events { rewriter, .. } if rewriter.saw_id());
         self.observer = Observer::Nothing;
+        if resumable {
+            self.each(|waiting, worker| {
+                if waiting.park(worker) {
+                    waiting.disconnected();
+                }
+            });
+        }
         self.each(Waiting::abandoned);
+        self.stream_ended();
+    }
+
+    /// With its stream of events a session of 2024-11-05 is over.
+    fn stream_ended(&mut self) {
+        if self.side.is_stream && self.side.elsewhere {
+            self.session_ended();
+        }
     }
 
     /// The table of pending requests has no place for it any more.
-    pub fn forgotten(&mut self) {}
+    pub fn forgotten(&mut self, why: Forgotten) {
+        self.each(|waiting, worker| waiting.forgotten(worker, why));
+    }
+
+    /// An answer that came on another connection. Says whether it was awaited.
+    pub fn answered_elsewhere(&mut self, message: &Message<'_>, resumed: bool) -> bool {
+        let Exchange { worker, first, more, .. } = self;
+        let waiting = std::iter::once(first).chain(more).find(|waiting| waiting.awaits(message));
+        let Some(waiting) = waiting else { return false };
+        if let Some(span) = waiting.span.as_mut().filter(|_| resumed) {
+            span.set_bool(key::MESHTRACE_RESUMED, true);
+        }
+        waiting.answered(worker, message, None);
+        true
+    }
+
+    /// The request of this id is not to be answered any more. Gives its
+    /// context, to be linked to.
+    pub fn cancelled(&mut self, id: &Id<'_>) -> Option<Traceparent> {
+        let Exchange { worker, first, more, .. } = self;
+        let named = |waiting: &&mut Waiting| waiting.is_open() && waiting.has_id(id);
+        let waiting = std::iter::once(first).chain(more).find(named)?;
+        let context = waiting.context()?.parent;
+        waiting.cancelled(worker);
+        Some(context)
+    }
+
+    /// The context of its one request that is not answered yet.
+    pub fn context(&self) -> Option<TraceContext> {
+        let mut open = self.waits().filter(|waiting| waiting.is_open() && waiting.answer().is_some());
+        let only = open.next()?;
+        if open.next().is_some() { None } else { only.context() }
+    }
 
     fn note(&mut self, what: &'static str) {
-        for waiting in self.waits_mut() {
-            if let Some(span) = &mut waiting.span {
-                span.set_static(key::MESHTRACE_RESPONSE, what);
-            }
-        }
+        self.waits_mut().for_each(|waiting| waiting.noted(what));
     }
 
     fn each(&mut self, mut act: impl FnMut(&mut Waiting, &Worker)) {
@@ -307,10 +427,22 @@ impl Exchange {
     }
 }
 
-fn observer(head: &response::Parts, max_event_bytes: usize) -> Observer {
+/// Nobody has it any more: what has not ended ends as it stands.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.each(Waiting::end);
+    }
+}
+
+fn observer(head: &response::Parts, max_event_bytes: usize, may_ask: bool) -> Observer {
     match read::media(&head.headers) {
         Media::Json => Observer::Json { first: Bytes::new(), joined: BytesMut::new() },
-        Media::Events => Observer::Events { sse: Box::new(Sse::new(max_event_bytes)), progress: 0 },
+        Media::Events => {
+            // A server that names the length has written the end already, and
+            // waits for no answer of the client in between.
+            let edits = may_ask && !head.headers.contains_key(header::CONTENT_LENGTH);
+            Observer::Events { rewriter: Box::new(Rewriter::new(max_event_bytes, edits)), progress: 0 }
+        }
         Media::Other => Observer::Nothing,
     }
 }
@@ -328,8 +460,4 @@ fn each_answer(data: &[u8], mut take: impl FnMut(&Message<'_>)) {
         }
         Err(_) => {}
     }
-}
-
-fn is_progress(message: &Message<'_>) -> bool {
-    message.method.as_ref().is_some_and(|method| method.eq_str("notifications/progress"))
 }

@@ -198,7 +198,7 @@ impl Forward {
     ) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
-            exchange.with(|exchange| exchange.response_head(&head, survey, &self.target.server));
+            exchange.with(|exchange| exchange.response_head(&head, survey, &self.connection, &self.target));
         }
         let length = if body.is_end_stream() { hop::only_length(&head) } else { None };
         let body =

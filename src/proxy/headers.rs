@@ -6,6 +6,7 @@ use opentelemetry::trace::TraceFlags;
 
 use super::hop::remove;
 use super::settings::Formats;
+use crate::mcp::message::Meta;
 use crate::trace::context::{Outgoing, TraceContext};
 use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
@@ -117,6 +118,14 @@ fn extract_b3(headers: &HeaderMap, formats: Formats) -> Option<TraceContext> {
     let flags = if context.sampled == Some(false) { TraceFlags::NOT_SAMPLED } else { Traceparent::SAMPLED };
     let parent = Traceparent { trace_id: context.trace_id?, span_id: context.span_id?, flags };
     Some(TraceContext { parent, tracestate: None })
+}
+
+/// Reads the context that `_meta` carries.
+pub fn extract_meta(meta: &Meta<'_>) -> Option<TraceContext> {
+    let parent = Traceparent::parse(meta.traceparent.as_ref()?.decode().as_bytes())?;
+    let state = meta.tracestate.as_ref().map(|t| t.decode());
+    let tracestate = state.and_then(|text| Tracestate::parse([text.as_bytes()]));
+    Some(TraceContext { parent, tracestate })
 }
 
 /// Reads the baggage that the headers carry.

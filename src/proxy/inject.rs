@@ -84,7 +84,12 @@ impl Injection {
     }
 
     /// The body with `_meta` brought up to date, or nothing where it is so already.
-    fn splice(&self, body: &[u8], message: &Message<'_>, propagation: &Propagation) -> Option<Vec<u8>> {
+    pub(super) fn splice(
+        &self,
+        body: &[u8],
+        message: &Message<'_>,
+        propagation: &Propagation,
+    ) -> Option<Vec<u8>> {
         if !propagation.formats.tracecontext {
             return None;
         }

@@ -15,6 +15,7 @@ pub mod hop;
 pub mod inject;
 pub mod peers;
 pub mod read;
+pub mod reverse;
 pub mod route;
 pub mod settings;
 pub mod subject;

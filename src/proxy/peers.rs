@@ -6,11 +6,12 @@
 //! each table has a cap, an age, and forgets its oldest entry first.
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
+use http::uri::{PathAndQuery, Uri};
 
 use super::exchange::Shared;
 use super::settings::Authority;
@@ -32,6 +33,8 @@ pub struct Peers {
     sessions: Mutex<Aged<SessionKey, Session>>,
     evicted: Evicted,
     age: Duration,
+    closed: AtomicBool,
+    endpoints: AtomicBool,
 }
 
 /// How many entries had to make room since they were last counted, by table.
@@ -86,12 +89,33 @@ impl Peers {
             sessions: Mutex::new(Aged::new(capacity)),
             evicted: Evicted::default(),
             age,
+            closed: AtomicBool::new(false),
+            endpoints: AtomicBool::new(false),
         }
     }
 
     /// The key of the session that `Mcp-Session-Id` names at this server.
     pub fn session(&self, outbound: bool, server: &Authority, id: &str) -> SessionKey {
         SessionKey(self.hasher.hash_one((outbound, server.port, server.host.as_str(), id)))
+    }
+
+    /// The key of the session of 2024-11-05 whose messages are sent to `uri`:
+    /// absolute or a path, which a server tells its client by an event.
+    pub fn endpoint(&self, outbound: bool, server: &Authority, uri: &str) -> SessionKey {
+        let uri = uri.parse::<Uri>().ok();
+        let path = uri.as_ref().and_then(Uri::path_and_query).map_or("", PathAndQuery::as_str);
+        SessionKey(self.hasher.hash_one((outbound, server.port, server.host.as_str(), path, "endpoint")))
+    }
+
+    /// Remembers such a session.
+    pub fn learn_endpoint(&self, session: SessionKey, version: &str, now: Instant) {
+        self.endpoints.store(true, Ordering::Relaxed);
+        self.learn(session, Some(version), now);
+    }
+
+    /// Whether there ever was one.
+    pub fn has_endpoints(&self) -> bool {
+        self.endpoints.load(Ordering::Relaxed)
     }
 
     /// The key of one of its requests.
@@ -120,6 +144,15 @@ impl Peers {
         self.shard(key.session).peek(&key).map(Arc::clone)
     }
 
+    /// The one request of the session that waits in this direction; `None` if
+    /// there are several. Looks at every request of the shard.
+    pub fn sole(&self, session: SessionKey, way: Way) -> Option<Arc<Shared>> {
+        let shard = self.shard(session);
+        let mut found = shard.iter().filter(|(key, _)| key.session == session && key.way == way);
+        let sole = found.next().map(|(_, exchange)| Arc::clone(exchange));
+        sole.filter(|_| found.next().is_none())
+    }
+
     /// Remembers a session that a server has granted.
     pub fn learn(&self, session: SessionKey, version: Option<&str>, now: Instant) {
         let version = version.filter(|version| version.len() <= MAX_VERSION).map(Box::from);
@@ -146,9 +179,15 @@ impl Peers {
         self.pending.iter().flat_map(|shard| lock(shard).expire(now, self.age)).collect()
     }
 
-    /// Forgets every request, because the sidecar ends.
+    /// Forgets every request, because the sidecar ends, and keeps no more of them.
     pub fn drain(&self) -> Vec<Arc<Shared>> {
+        self.closed.store(true, Ordering::Relaxed);
         self.pending.iter().flat_map(|shard| lock(shard).remove_where(|_, _| true)).collect()
+    }
+
+    /// Whether the sidecar ends, so that nothing can be answered later.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Says how full the tables are.

@@ -25,13 +25,27 @@ const MODERN: &str = "2026-07-28";
 pub enum Subject<'a> {
     /// A JSON-RPC request or notification of MCP.
     Call(Box<Call<'a>>),
-    /// MCP traffic that belongs to no single call: a stream, or an answer to
-    /// the server.
-    Quiet,
-    /// The request to end a session of before 2026-07-28: the session.
-    EndOfSession(&'a str),
+    /// MCP traffic that belongs to no single call and gets no span.
+    Quiet(Quiet<'a>),
     /// Anything else.
     Http,
+}
+
+/// What of a session is no call, before 2026-07-28. Each names its session,
+/// where there is one.
+#[derive(Clone, Copy, Debug)]
+pub enum Quiet<'a> {
+    /// A stream of what the server has to say.
+    Stream {
+        /// The session.
+        session: Option<&'a str>,
+        /// The revision, where it is said.
+        version: Option<&'a str>,
+    },
+    /// An answer to a request of the server.
+    Answer(Option<&'a str>),
+    /// The end of the session.
+    End(Option<&'a str>),
 }
 
 /// An MCP request or notification.
@@ -66,16 +80,29 @@ impl<'a> Subject<'a> {
         let session = if has_mcp { text(&head.headers, &MCP_SESSION_ID) } else { None };
         match message {
             Some(message) => match message.kind() {
-                Kind::Response if said.is_some() || session.is_some() => Subject::Quiet,
+                Kind::Response if said.is_some() || session.is_some() => {
+                    Subject::Quiet(Quiet::Answer(session))
+                }
                 Kind::Response => Subject::Http,
                 _ => of_message(head, message, said, session),
             },
-            None if is_stream(head, said, session) => match session {
-                Some(session) if head.method == Method::DELETE => Subject::EndOfSession(session),
-                _ => Subject::Quiet,
-            },
+            None if is_stream(head, said, session) => Subject::Quiet(match head.method {
+                Method::DELETE => Quiet::End(session),
+                _ => Quiet::Stream { session, version: said },
+            }),
             None if has_mcp => of_headers(head, said),
             None => Subject::Http,
+        }
+    }
+
+    /// The session that it names, before 2026-07-28.
+    pub fn session(&self) -> Option<&'a str> {
+        match self {
+            Subject::Call(call) => call.session,
+            Subject::Quiet(Quiet::Stream { session, .. } | Quiet::Answer(session) | Quiet::End(session)) => {
+                *session
+            }
+            Subject::Http => None,
         }
     }
 }
@@ -248,12 +275,21 @@ mod tests {
     #[test]
     fn streams_answers_and_ends_of_sessions_are_quiet() {
         let stream = head("GET", &[("accept", "text/event-stream")]);
-        assert!(matches!(Subject::of(&stream, Survey::of(&stream.headers), None), Subject::Quiet));
+        assert!(matches!(
+            Subject::of(&stream, Survey::of(&stream.headers), None),
+            Subject::Quiet(Quiet::Stream { .. })
+        ));
         let end = head("DELETE", &[("mcp-session-id", "s")]);
-        assert!(matches!(Subject::of(&end, Survey::of(&end.headers), None), Subject::EndOfSession("s")));
+        assert!(matches!(
+            Subject::of(&end, Survey::of(&end.headers), None),
+            Subject::Quiet(Quiet::End(Some("s")))
+        ));
         let answer = head("POST", &[("mcp-session-id", "s")]);
         let message = message::parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap();
-        assert!(matches!(Subject::of(&answer, Survey::of(&answer.headers), Some(&message)), Subject::Quiet));
+        assert!(matches!(
+            Subject::of(&answer, Survey::of(&answer.headers), Some(&message)),
+            Subject::Quiet(Quiet::Answer(Some("s")))
+        ));
         let page = head("GET", &[("accept", "text/html")]);
         assert!(matches!(Subject::of(&page, Survey::of(&page.headers), None), Subject::Http));
     }

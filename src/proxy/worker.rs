@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
+use super::exchange::Forgotten;
 use super::peers::Peers;
 use super::settings::{Authority, Limits, Originate, Propagation, SpanRules};
 use crate::export::queue::Recorder;
@@ -91,11 +92,18 @@ impl Worker {
         &self.settings.limits
     }
 
+    /// Ends what waits for other connections, because the sidecar stops.
+    pub fn forget_peers(&self) {
+        for exchange in self.tracer.peers.drain() {
+            exchange.lock().forgotten(Forgotten::Stopping);
+        }
+    }
+
     /// Forgets what is too old of what is remembered of peers, and counts
     /// the rest. One worker does it for all, about once a second.
     pub fn look_after_peers(&self, now: Instant) {
         for exchange in self.tracer.peers.expire(now) {
-            exchange.lock().forgotten();
+            exchange.lock().forgotten(Forgotten::Overdue);
         }
         self.tracer.peers.count(&self.metrics.peers);
     }

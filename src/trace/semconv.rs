@@ -48,6 +48,7 @@ names! {
     MESHTRACE_RESPONSE = "meshtrace.response";
     MESHTRACE_CANCELLED = "meshtrace.cancelled";
     MESHTRACE_DISCONNECTED = "meshtrace.disconnected";
+    MESHTRACE_RESUMED = "meshtrace.resumed";
     MESHTRACE_PROGRESS_COUNT = "meshtrace.progress.count";
     MESHTRACE_TUNNEL_SENT = "meshtrace.tunnel.sent_bytes";
     MESHTRACE_TUNNEL_RECEIVED = "meshtrace.tunnel.received_bytes";

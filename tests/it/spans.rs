@@ -9,8 +9,10 @@ mod bodies;
 mod endings;
 mod errors;
 mod http;
+mod reverse;
 mod sessions;
 mod soak;
+mod streams;
 
 use std::net::SocketAddr;
 

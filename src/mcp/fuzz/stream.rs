@@ -1,5 +1,6 @@
 //! The entry point for streams of events.
 
+use super::super::rewrite::Rewriter;
 use super::super::sse::{Event, Sse};
 
 /// Feeds `data` as a stream, cut in several ways, and compares the events with each other and with
@@ -101,4 +102,55 @@ fn plain_events(stream: &[u8]) -> Vec<Option<(Vec<u8>, Vec<u8>)>> {
         }
     }
     events
+}
+
+/// Passes `data` as a stream through a rewriter, cut in several ways. The first three bytes choose
+/// the limit, the cuts, and which events are edited.
+///
+/// # Panics
+///
+/// When a byte is lost, or anything but the data of an edited event has changed.
+pub fn fuzz_rewrite(data: &[u8]) {
+    let [limit, seed, edits, stream @ ..] = data else {
+        return;
+    };
+    let limit = if *limit == 0 { usize::MAX } else { usize::from(*limit) };
+    let same = rewritten(stream, limit, *seed, |_| None);
+    assert_eq!(same, stream, "changed without an edit");
+    let chosen = |data: &[u8]| edits & 1 == 0 || data.len() % 3 == usize::from(edits & 2);
+    let edit = |data: &[u8]| chosen(data).then(|| EDITED.to_vec());
+    let edited = rewritten(stream, limit, *seed, edit);
+    // The limit is one on what is read; what came of it is read whole.
+    let before = events(stream, usize::MAX, |_| stream.len());
+    let after = events(&edited, usize::MAX, |_| edited.len().max(1));
+    assert_eq!(before.events.len(), after.events.len());
+    assert_eq!(
+        (before.unfinished, before.saw_id, before.retry_ms),
+        (after.unfinished, after.saw_id, after.retry_ms)
+    );
+    for (before, after) in before.events.iter().flatten().zip(after.events.iter().flatten()) {
+        assert_eq!(before.0, after.0);
+        assert!(after.1 == before.1 || (after.1 == EDITED && chosen(&before.1)));
+    }
+}
+
+const EDITED: &[u8] = br#"{"edited":1}"#;
+
+fn rewritten(stream: &[u8], limit: usize, seed: u8, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
+    let mut rewriter = Rewriter::new(limit, true);
+    let mut out = Vec::new();
+    let mut state = u32::from(seed) | 1;
+    let mut rest = stream;
+    while !rest.is_empty() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let size = 1 + (state >> 24) as usize % (1 + usize::from(seed));
+        let (chunk, after) = rest.split_at(size.min(rest.len()));
+        rest = after;
+        out.extend_from_slice(&rewriter.pass(chunk.to_vec().into(), |event| match event {
+            Event::Message { data, .. } => edit(data),
+            Event::Oversized { .. } => None,
+        }));
+    }
+    out.extend_from_slice(&rewriter.rest());
+    out
 }

@@ -2,7 +2,7 @@
 
 use super::super::message::{parse, parse_answer};
 use super::super::samples::{ANSWERS, BATCHES, CALLS, STREAMS};
-use super::super::{fuzz_message, fuzz_splice, fuzz_sse};
+use super::super::{fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};
 
 /// A small deterministic generator (xorshift), so that a failure can be repeated.
 struct Dice(u64);
@@ -162,6 +162,8 @@ fn mutated_streams_give_the_same_events_however_they_are_cut() {
             if round % 4 == 0 { stream.into_bytes() } else { mutate(&mut dice, stream.as_bytes(), STREAMS) };
         input.splice(0..0, [[0, 0, 20, 40, 90][dice.roll(5)], dice.roll(256) as u8]);
         fuzz_sse(&input);
+        input.insert(0, [0, 0, 60, 120][dice.roll(4)]);
+        fuzz_rewrite(&input);
     }
 }
 

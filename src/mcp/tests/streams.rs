@@ -1,6 +1,7 @@
 //! Events of a stream, cut everywhere, and the limit.
 
 use super::super::fuzz_sse;
+use super::super::rewrite::Rewriter;
 use super::super::samples::STREAMS;
 use super::super::sse::{Event, Sse};
 
@@ -135,4 +136,52 @@ fn ids_and_retry_times_are_noticed() {
         assert!(fed(&mut sse, stream.as_bytes()).is_empty());
         assert_eq!((sse.saw_id(), sse.retry_ms()), (id, retry), "{stream:?}");
     }
+}
+
+/// Passes pieces through a rewriter that edits requests; what came out, piece by piece.
+fn passed(pieces: &[&str]) -> Vec<String> {
+    let mut rewriter = Rewriter::new(1_000, true);
+    let edit = |event: &Event<'_>| match event {
+        Event::Message { data, .. } if data.ends_with(b"?}") => Some(b"{EDITED}".to_vec()),
+        _ => None,
+    };
+    let mut out: Vec<String> = pieces
+        .iter()
+        .map(|piece| {
+            String::from_utf8(rewriter.pass(piece.as_bytes().to_vec().into(), edit).to_vec()).unwrap()
+        })
+        .collect();
+    out.push(String::from_utf8(rewriter.rest().to_vec()).unwrap());
+    out
+}
+
+#[test]
+fn only_what_may_be_a_request_waits_for_its_end() {
+    // An answer and a notification pass in the pieces that they come in, once that is known.
+    for start in [
+        r#"data: {"jsonrpc":"2.0","id":1,"result":{"#,
+        r#"data: {"method":"notifications/p"#,
+        r#"data: {"id":1,"error": "#,
+        ": keep-alive",
+        "data: no json",
+    ] {
+        assert_eq!(passed(&[start, "x", "y\n\n"]), [start, "x", "y\n\n", ""], "{start}");
+    }
+    // A request waits, and what stands before it does not.
+    let pieces =
+        ["data: 1\n\nevent: mess", "age\ndata: {\"method\":\"roots", "/list?}\n", "\nda", "ta: 2\n\n"];
+    let edited = ["data: 1\n\n", "", "", "event: message\ndata: {EDITED}\n\n", "data: 2\n\n", ""];
+    assert_eq!(passed(&pieces), edited);
+    // One whose end never comes is not lost.
+    assert_eq!(passed(&["data: {\"method\":\"a"]), ["", "data: {\"method\":\"a"]);
+}
+
+#[test]
+fn what_is_held_is_bounded_and_given_up() {
+    let long = "x".repeat(400);
+    let out = passed(&["data: {\"method\":\"a", &long, &long, &long, "?}\n\n"]);
+    assert_eq!(out.iter().map(String::len).collect::<Vec<_>>(), [0, 0, 0, 19 + 1200, 4, 0]);
+    // Many lines of one event are not looked at for ever.
+    let lines = vec!["data: {\n"; 40];
+    assert!(passed(&lines).iter().filter(|piece| piece.is_empty()).count() <= 17);
 }

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Exchange, Waiting};
+use super::{Exchange, Forgotten, Waiting};
 use crate::mcp::message::OwnedId;
 use crate::proxy::peers::{SessionKey, Way};
 
@@ -18,6 +18,30 @@ impl Shared {
     /// hold a lock of the table of pending requests.
     pub fn lock(&self) -> MutexGuard<'_, Exchange> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a request that was passed on by itself, without a response of
+    /// its own, until somebody answers it.
+    pub fn park(exchange: Exchange, way: Way, now: Instant) {
+        let Some(session) = exchange.side.session else { return };
+        let shared = Arc::new(Shared(Mutex::new(exchange)));
+        let mut locked = shared.lock();
+        let displaced = locked.register(&shared, session, way, now);
+        locked.each(|waiting, worker| _ = waiting.park(worker));
+        drop(locked);
+        forget(&shared, displaced);
+    }
+}
+
+fn forget(newcomer: &Arc<Shared>, displaced: Vec<Arc<Shared>>) {
+    for exchange in displaced {
+        // Twice the same id in one batch: nobody could tell them apart.
+        // One that is being worked on, even by the caller, ends by that or when it is dropped.
+        if !Arc::ptr_eq(&exchange, newcomer)
+            && let Ok(mut exchange) = exchange.0.try_lock()
+        {
+            exchange.forgotten(Forgotten::Displaced);
+        }
     }
 }
 
@@ -45,24 +69,8 @@ impl Held {
 
     fn in_session(exchange: Exchange, session: SessionKey, now: Instant) -> Self {
         let shared = Arc::new(Shared(Mutex::new(exchange)));
-        let mut locked = shared.lock();
-        let worker = Arc::clone(&locked.worker);
-        let peers = &worker.tracer.peers;
-        let mut displaced = Vec::new();
-        for waiting in locked.waits_mut() {
-            if let Some(key) = waiting.id().map(|id| peers.key(session, Way::ToServer, id)) {
-                let (place, gone) = peers.wait(key, Arc::clone(&shared), now);
-                waiting.put(place);
-                displaced.extend(gone);
-            }
-        }
-        drop(locked);
-        for exchange in displaced {
-            // Twice the same id in one batch: nobody could tell them apart.
-            if !Arc::ptr_eq(&exchange, &shared) {
-                exchange.lock().forgotten();
-            }
-        }
+        let displaced = shared.lock().register(&shared, session, Way::ToServer, now);
+        forget(&shared, displaced);
         Held(Inner::Shared(shared))
     }
 
@@ -78,6 +86,30 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.with(Exchange::left);
+    }
+}
+
+impl Exchange {
+    /// Puts its requests where other connections of the session find them.
+    /// Gives what had to make room.
+    fn register(
+        &mut self,
+        shared: &Arc<Shared>,
+        session: SessionKey,
+        way: Way,
+        now: Instant,
+    ) -> Vec<Arc<Shared>> {
+        let worker = Arc::clone(&self.worker);
+        let peers = &worker.tracer.peers;
+        let mut displaced = Vec::new();
+        for waiting in self.waits_mut() {
+            if let Some(key) = waiting.id().map(|id| peers.key(session, way, id)) {
+                let (place, gone) = peers.wait(key, Arc::clone(shared), now);
+                waiting.put(place);
+                displaced.extend(gone);
+            }
+        }
+        displaced
     }
 }
 

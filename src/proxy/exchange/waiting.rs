@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use opentelemetry::trace::SpanKind;
 
-use crate::mcp::message::{Message, OwnedId};
+use crate::mcp::message::{Id, Message, OwnedId};
+use crate::proxy::attributes;
 use crate::proxy::peers::{Place, SessionKey};
 use crate::proxy::worker::Worker;
+use crate::trace::context::TraceContext;
 use crate::trace::semconv as key;
 use crate::trace::server_spans;
-use crate::trace::span::Span;
+use crate::trace::span::{Span, Value};
+use crate::w3c::traceparent::Traceparent;
+use crate::w3c::tracestate::Tracestate;
 
 /// A message that was passed on, until it is answered.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Waiting {
     pub(super) awaited: Awaited,
     /// Where other connections find it.
     place: Option<Place>,
+    /// Its answer can come on another connection only.
+    parked: bool,
 }
 
 /// What would answer a message.
@@ -59,13 +65,14 @@ impl Awaited {
 impl Waiting {
     /// A message whose span began at `started`.
     pub fn new(span: Box<Span>, started: Instant, awaited: Awaited) -> Self {
-        Waiting { span: Some(span), remembered: None, started, awaited, place: None }
+        Waiting { span: Some(span), remembered: None, started, awaited, place: None, parked: false }
     }
 
     /// A message without a span, which only counts as in flight for the calls
     /// that the agent makes meanwhile.
     pub fn unrecorded(started: Instant) -> Self {
-        Waiting { span: None, remembered: None, started, awaited: Awaited::Response, place: None }
+        let awaited = Awaited::Response;
+        Waiting { span: None, remembered: None, started, awaited, place: None, parked: false }
     }
 
     /// Takes over the place of the request in the table of server spans.
@@ -92,6 +99,57 @@ impl Waiting {
     pub(super) fn progressed(&mut self, count: i64) {
         if let Some(span) = self.span.as_mut().filter(|_| count > 0) {
             span.set_int(key::MESHTRACE_PROGRESS_COUNT, count);
+        }
+    }
+
+    /// Says that its answer can come on another connection only, if that
+    /// finds it. Answers whether it does.
+    pub(super) fn park(&mut self, worker: &Worker) -> bool {
+        self.parked = self.place.is_some()
+            && !worker.tracer.peers.is_closed()
+            && self.is_open()
+            && !self.awaited.is_modern();
+        self.parked
+    }
+
+    /// An attribute of the span that is text.
+    pub(super) fn attribute(&self, key: &str) -> Option<&str> {
+        match self.span.as_ref()?.attribute(key)? {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Nobody can find it any more.
+    pub(super) fn unplace(&mut self, worker: &Worker) {
+        if let Some(place) = self.place.take() {
+            worker.tracer.peers.answered(place);
+        }
+    }
+
+    /// Says that the client has left its stream.
+    pub(super) fn disconnected(&mut self) {
+        if let Some(span) = &mut self.span {
+            span.set_bool(key::MESHTRACE_DISCONNECTED, true);
+        }
+    }
+
+    /// Whether it is the request of this id.
+    pub(super) fn has_id(&self, id: &Id<'_>) -> bool {
+        self.answer().and_then(|answer| answer.id.as_ref()).is_some_and(|own| own.matches(id))
+    }
+
+    /// Its context as what hangs under it has to have it, while it is recorded.
+    pub(super) fn context(&self) -> Option<TraceContext> {
+        let span = self.span.as_ref()?;
+        let parent = Traceparent { trace_id: span.trace_id, span_id: span.span_id, flags: span.flags };
+        Some(TraceContext { parent, tracestate: Tracestate::parse([span.tracestate().as_bytes()]) })
+    }
+
+    /// Links the span to another one.
+    pub fn link(&mut self, to: &Traceparent, reason: &'static str) {
+        if let Some(span) = &mut self.span {
+            attributes::link(span, to, reason);
         }
     }
 
@@ -148,6 +206,9 @@ impl Waiting {
 
     /// The response ended, and it holds no JSON-RPC answer to this message.
     pub(super) fn unanswered(&mut self, worker: &Worker, status: Option<StatusCode>) {
+        if self.parked {
+            return;
+        }
         if let (Some(span), Some(status)) = (&mut self.span, status) {
             let client = span.kind == SpanKind::Client;
             let unanswered = match &self.awaited {
@@ -177,6 +238,9 @@ impl Waiting {
     /// Nobody waits for the answer any more. Since 2026-07-28 that cancels
     /// the request; before, it explicitly does not.
     pub(super) fn abandoned(&mut self, worker: &Worker) {
+        if self.parked {
+            return;
+        }
         if let Some(span) = &mut self.span {
             let attribute = match &self.awaited {
                 Awaited::Answer(answer) if !answer.modern => key::MESHTRACE_DISCONNECTED,
@@ -187,11 +251,41 @@ impl Waiting {
         self.end(worker);
     }
 
+    /// The client, or the server whose request this is, wants no answer any more.
+    pub(super) fn cancelled(&mut self, worker: &Worker) {
+        if let Some(span) = &mut self.span {
+            span.set_bool(key::MESHTRACE_CANCELLED, true);
+        }
+        self.end(worker);
+    }
+
+    /// Nobody can find it any more. If nobody else has it either, that is its end.
+    pub(super) fn forgotten(&mut self, worker: &Worker, why: Forgotten) {
+        self.place = None;
+        if !self.parked {
+            return;
+        }
+        match why {
+            Forgotten::Displaced => self.noted("forgotten"),
+            Forgotten::Stopping => self.noted("pending"),
+            Forgotten::Overdue => return self.failed(worker, "timeout", "no answer came in time"),
+            Forgotten::EndOfSession => {
+                return self.failed(worker, "connection_closed", "the session ended without an answer");
+            }
+        }
+        self.end(worker);
+    }
+
+    /// Says something of the response on the span.
+    pub(super) fn noted(&mut self, what: &'static str) {
+        if let Some(span) = &mut self.span {
+            span.set_static(key::MESHTRACE_RESPONSE, what);
+        }
+    }
+
     /// Ends the span as it stands. Only the first call has an effect.
     pub(super) fn end(&mut self, worker: &Worker) {
-        if let Some(place) = self.place.take() {
-            worker.tracer.peers.answered(place);
-        }
+        self.unplace(worker);
         if let Some(place) = self.remembered.take() {
             worker.tracer.server_spans.end(place);
         }
@@ -203,6 +297,19 @@ impl Waiting {
             worker.spans.give(span);
         }
     }
+}
+
+/// Why a request is no longer in the table of pending ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Another request took its place.
+    Displaced,
+    /// Its time is over.
+    Overdue,
+    /// Its session is over.
+    EndOfSession,
+    /// The sidecar stops.
+    Stopping,
 }
 
 fn describe_error(span: &mut Span, message: &Message<'_>) {

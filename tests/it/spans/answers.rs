@@ -218,9 +218,9 @@ async fn row_2_a_stream_ends_the_span_at_its_answer() {
             pieces.send(Ok(": keep-alive\n\nid: 1\nretry: 5\ndata:\n\n".into())).await.unwrap();
             open.read_until("retry").await;
             let before_the_answer = now();
-            // The answer in two pieces, torn within a line.
+            // The answer in two pieces, torn within a line, once it can be told from a question.
             let event = format!("data: {}\n\n", result(&json!(1)));
-            let (head, tail) = event.split_at(30);
+            let (head, tail) = event.split_at(45);
             pieces.send(Ok(head.to_owned().into())).await.unwrap();
             open.read_until(head).await;
             pieces.send(Ok(tail.to_owned().into())).await.unwrap();

@@ -165,10 +165,16 @@ impl Open {
 
     /// Reads until the text is there.
     pub async fn read_until(&mut self, text: &str) {
+        self.read_text(text).await;
+    }
+
+    /// Reads until the text is there and gives all that was read.
+    pub async fn read_text(&mut self, text: &str) -> String {
         let mut all = BytesMut::new();
         while !String::from_utf8_lossy(&all).contains(text) {
             all.extend_from_slice(&self.piece().await.expect("more"));
         }
+        String::from_utf8_lossy(&all).into_owned()
     }
 
     /// Reads to the end.
