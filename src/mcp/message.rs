@@ -16,24 +16,24 @@ pub use super::text::Text;
 /// escapes.
 ///
 /// One pass, nothing copied, nothing allocated unless a member name is spelled with escapes. The
-/// whole body is checked, so an object cut short or followed by anything but white space is
+/// body has to be UTF-8, and the objects that are looked into have to be JSON to the letter. Of
+/// other arrays and objects only quotes and brackets are looked at: these tell all readers of JSON
+/// alike where the value ends. An object cut short or followed by anything but white space is
 /// refused. The caller bounds the size.
 ///
 /// # Errors
 ///
 /// A [`Doubt`]; the bytes are then best passed on untouched.
 pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
-    let text = std::str::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
+    let text = simdutf8::basic::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
     read_body(text)
 }
 
 /// Reads one message for what it answers, at a fraction of what [`parse`] costs: `params` is passed
 /// unread, and the message is never [spliceable](Message::spliceable).
 ///
-/// An answer that `parse` reads, this reads to the same outcome. Of the values that are not handed
-/// out, only brackets and quotes are looked at, so this also takes bodies that `parse` refuses. A
-/// text that is not UTF-8 counts as absent. Text inside of strings is never taken for structure,
-/// and an object cut short or followed by anything but white space is refused here too.
+/// An answer that `parse` reads, this reads to the same outcome. It also takes bodies that are not
+/// UTF-8; a text that is handed out and is not counts as absent.
 ///
 /// # Errors
 ///

@@ -12,6 +12,7 @@ pub mod method;
 pub mod rewrite;
 pub mod sse;
 
+mod block;
 mod fuzz;
 mod id;
 mod keys;

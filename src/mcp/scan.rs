@@ -4,14 +4,11 @@ use std::ops::Range;
 
 use super::keys::Keys;
 use super::message::Doubt;
-use super::skim::{self, string_end};
-use super::skip::{
-    MAX_DEPTH, byte_at, colon_end, container_end, end_from, number_end, pass_space, scalar_end, special,
-};
+use super::skim::{container_end, string_end};
+use super::skip::{MAX_DEPTH, byte_at, colon_end, end_from, number_end, pass_space, scalar_end, special};
 use super::text::Text;
 
-/// What is scanned, and how much of it is checked: all of a text, and of bytes only what is looked
-/// into.
+/// What is scanned: a text, or bytes of which only what is handed out has to be text.
 pub(super) trait Body<'a>: Copy {
     /// Whether calls are read as well, or answers only.
     const CALLS: bool;
@@ -20,9 +17,6 @@ pub(super) trait Body<'a>: Copy {
 
     /// The text in `range`; `None` if it is not UTF-8.
     fn text(self, range: Range<usize>) -> Option<&'a str>;
-
-    /// Offset after the array or object that begins at `at`, inside `depth` others.
-    fn container_end(self, at: usize, depth: u32) -> Result<usize, Doubt>;
 }
 
 impl<'a> Body<'a> for &'a str {
@@ -37,11 +31,6 @@ impl<'a> Body<'a> for &'a str {
     fn text(self, range: Range<usize>) -> Option<&'a str> {
         self.get(range)
     }
-
-    #[inline(always)]
-    fn container_end(self, at: usize, depth: u32) -> Result<usize, Doubt> {
-        container_end(self.as_bytes(), at, depth)
-    }
 }
 
 impl<'a> Body<'a> for &'a [u8] {
@@ -55,11 +44,6 @@ impl<'a> Body<'a> for &'a [u8] {
     #[inline(always)]
     fn text(self, range: Range<usize>) -> Option<&'a str> {
         str::from_utf8(self.get(range)?).ok()
-    }
-
-    #[inline(always)]
-    fn container_end(self, at: usize, _depth: u32) -> Result<usize, Doubt> {
-        skim::container_end(self, at)
     }
 }
 
@@ -182,7 +166,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
     pub(super) fn skip(&mut self) -> Result<(), Doubt> {
         self.at = match self.peek() {
             b'"' => string_end(self.bytes, self.at + 1)?,
-            b'{' | b'[' => self.body.container_end(self.at, self.depth)?,
+            b'{' | b'[' => container_end(self.bytes, self.at, self.depth)?,
             byte => scalar_end(self.bytes, self.at, byte)?,
         };
         Ok(())

@@ -1,95 +1,18 @@
-//! Finds where JSON values end (RFC 8259): functions from an offset to an offset, without recursion
-//! and without allocating.
+//! Finds where simple JSON values end (RFC 8259), and where the parts of strings that are handed
+//! out do: functions from an offset to an offset.
 //!
-//! Structure is checked strictly, because a receiver must not see other brackets than we do. Three
-//! things that cannot move a bracket are let through: raw control characters and unknown escapes
-//! inside a string, and the number spellings `NaN`, `Infinity` and `-Infinity` that Python writes
-//! and reads. Escapes are checked in the strings that are handed out.
+//! Three things that cannot move a bracket are let through: raw control characters and unknown
+//! escapes inside a string, and the number spellings `NaN`, `Infinity` and `-Infinity` that Python
+//! writes and reads. Escapes are checked in the strings that are handed out.
 
 use memchr::memchr2;
 
+use super::block::{self, NEAR};
 use super::message::Doubt;
-use super::skim::string_end;
 
 /// How deep arrays and objects may nest, the outermost object included. One bit is kept for each
 /// level.
 pub(super) const MAX_DEPTH: u32 = u128::BITS;
-
-/// Offset after the array or object that begins at `at`, inside `depth` others.
-pub(super) fn container_end(bytes: &[u8], mut at: usize, depth: u32) -> Result<usize, Doubt> {
-    let mut level = depth;
-    // One bit a container opened here, the innermost lowest: set for an object, clear for an array.
-    let mut objects: u128 = 0;
-    loop {
-        match pass_space(bytes, &mut at) {
-            b'"' => at = string_end(bytes, at + 1)?,
-            open @ (b'{' | b'[') => {
-                level += 1;
-                if level > MAX_DEPTH {
-                    return Err(Doubt::Depth);
-                }
-                let object = open == b'{';
-                objects = objects << 1 | u128::from(object);
-                at += 1;
-                let next = pass_space(bytes, &mut at);
-                if next != closing(object) && !(object && texts_end(bytes, &mut at, next)?) {
-                    continue;
-                }
-            }
-            byte => at = scalar_end(bytes, at, byte)?,
-        }
-        // A value is complete: close all that ends here, up to the comma before the next value.
-        loop {
-            let object = objects & 1 == 1;
-            let byte = pass_space(bytes, &mut at);
-            if byte == b',' {
-                at += 1;
-                if object {
-                    let next = pass_space(bytes, &mut at);
-                    if texts_end(bytes, &mut at, next)? {
-                        continue;
-                    }
-                }
-                break;
-            }
-            if byte != closing(object) {
-                return Err(Doubt::NotJson);
-            }
-            at += 1;
-            objects >>= 1;
-            level -= 1;
-            if level == depth {
-                return Ok(at);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn closing(object: bool) -> u8 {
-    if object { b'}' } else { b']' }
-}
-
-/// Passes the members from `at` on, where `first` stands, that are strings and follow one another
-/// without white space. Says whether a value has been passed last; otherwise a key and its colon.
-#[inline(always)]
-fn texts_end(bytes: &[u8], at: &mut usize, first: u8) -> Result<bool, Doubt> {
-    if first != b'"' {
-        return Err(Doubt::NotJson);
-    }
-    loop {
-        *at = string_end(bytes, *at + 1)?;
-        if !bytes.get(*at..).is_some_and(|rest| rest.starts_with(b":\"")) {
-            *at = colon_end(bytes, *at)?;
-            return Ok(false);
-        }
-        *at = string_end(bytes, *at + 2)?;
-        if !bytes.get(*at..).is_some_and(|rest| rest.starts_with(b",\"")) {
-            return Ok(true);
-        }
-        *at += 1;
-    }
-}
 
 #[inline(always)]
 pub(super) fn colon_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
@@ -141,14 +64,11 @@ fn special_near<const CHUNKS: usize>(bytes: &[u8], mut at: usize) -> usize {
         let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
             break;
         };
-        let [low, high] = hits(chunk);
-        if low != 0 {
-            return at + (low.trailing_zeros() / 8) as usize;
+        let found = block::near(chunk, b'"', b'\\');
+        if found != 0 {
+            return at + found.trailing_zeros() as usize;
         }
-        if high != 0 {
-            return at + 8 + (high.trailing_zeros() / 8) as usize;
-        }
-        at += chunk.len();
+        at += NEAR;
     }
     special_far(bytes, at)
 }
@@ -157,25 +77,6 @@ fn special_near<const CHUNKS: usize>(bytes: &[u8], mut at: usize) -> usize {
 fn special_far(bytes: &[u8], at: usize) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
     memchr2(b'"', b'\\', rest).map_or(bytes.len(), |found| at + found)
-}
-
-/// Which of 16 bytes are quotes or backslashes, in two little-endian words: the lowest bit set in a
-/// word belongs to the first such byte.
-#[inline(always)]
-fn hits(chunk: &[u8; 16]) -> [u64; 2] {
-    let word = u128::from_le_bytes(*chunk);
-    [word_hits(word as u64), word_hits((word >> 64) as u64)]
-}
-
-/// Sets the top bit of each byte that is one of the two. Subtracting one borrows from that bit only
-/// in a byte that has become zero, or in bytes above such a one, so bits above the lowest one set
-/// may be wrong and that one is not.
-#[inline(always)]
-fn word_hits(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let quote = word ^ (ONES * b'"' as u64);
-    let slash = word ^ (ONES * b'\\' as u64);
-    (quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES)) & !word & (ONES << 7)
 }
 
 /// Offset after the literal or number that begins at `at` with `first`.

@@ -130,8 +130,6 @@ fn doubts_say_why() {
                 r#"{,"id":1,"result":1}"#,
                 r#"{"id" 1,"result":1}"#,
                 r#"{"id":1 "result":1}"#,
-                r#"{"id":1,"result":[1,]}"#,
-                r#"{"id":1,"result":[,1]}"#,
                 r#"{"id":1,"result":[1}"#,
                 r#"{"id":1,"result":{"a"]}"#,
                 r#"{"id":1,"method":"\x"}"#,
@@ -145,6 +143,12 @@ fn doubts_say_why() {
                 r#"{"id":1,"result":truex}"#,
                 r#"{"id":1,"result":nul}"#,
                 r#"{"id":1,"result":'a'}"#,
+                r#"{"id":1,"result":['a']}"#,
+                r#"{"id":1,"result":[1/**/]}"#,
+                r#"{"id":1,"result":[1#"]
+                ]}"#,
+                r#"{"id":1,"result":[\"]"]}"#,
+                r#"{"id":1,"result":{"a":1,}}"#,
                 r#"{"id":1,result:1}"#,
                 r#"{"id":1/**/,"result":1}"#,
                 r#"{"id":1,"result":"#,
@@ -222,9 +226,17 @@ fn depth_is_bounded_at_128_levels() {
 
 #[test]
 fn what_cannot_move_a_bracket_is_let_through() {
-    for value in
-        ["\"a\tb\nc\"", "NaN", "[Infinity,-Infinity]", "\"\\ud800\"", "\"\\x\"", "\"\\u12g4\"", "1e999"]
-    {
+    for value in [
+        "\"a\tb\nc\"",
+        "NaN",
+        "[Infinity,-Infinity]",
+        "\"\\ud800\"",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "1e999",
+        "[1,]",
+        "[+1 e+1,,{1:\"a\" \"b\"}]",
+    ] {
         read(&format!(r#"{{"id":1,"result":{value}}}"#));
     }
 }
@@ -276,13 +288,6 @@ fn only_the_texts_of_an_answer_that_are_handed_out_have_to_be_utf_8() {
     for body in [b"{\"id\":\"\xff\",\"result\":1}".as_slice(), b"{\"id\":1,\"method\":\"\xff\"}"] {
         assert_eq!(parse_answer(body).map(|_| ()), Err(Doubt::BadShape));
     }
-}
-
-#[test]
-fn an_answer_may_nest_without_limit() {
-    let body = format!(r#"{{"id":1,"result":{}{}}}"#, "[{\"a\":".repeat(50_000), "}]".repeat(50_000));
-    assert!(parse_answer(body.as_bytes()).unwrap().has_result);
-    assert_eq!(parse_answer(&body.as_bytes()[..body.len() - 2]).map(|_| ()), Err(Doubt::NotJson));
 }
 
 #[test]
