@@ -11,7 +11,12 @@ from pathlib import Path
 from . import machine
 
 BENCHES = Path(__file__).resolve().parent.parent
-REFERENCES = ("hyper-raw", "hyper-nopool")
+# Name of a reference: its program, its further flags.
+REFERENCES = {
+    "hyper-raw": ("hyper-raw", []),
+    "hyper-nopool": ("hyper-nopool", []),
+    "hyper, names kept": ("hyper-nopool", ["--keep-case"]),
+}
 
 KEEP_CONFIG = "sampling:\n  keep: { errors: true, slower_than: 500ms }\n"
 ALWAYS = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
@@ -84,7 +89,8 @@ class Bench:
         upstream = f"127.0.0.1:{self.upstream_port}"
         plain = ["--listen", f"127.0.0.1:{port}", "--upstream", upstream]
         if name in REFERENCES:
-            return [self.programs / name, *plain], {}
+            program, flags = REFERENCES[name]
+            return [self.programs / program, *plain, *flags], {}
         if self.meshtrace.name in REFERENCES:
             # A reference stands in, to see how much of a ratio is noise.
             return [self.meshtrace, *plain], {}

@@ -63,10 +63,11 @@ impl OwnedId {
     /// only.
     pub fn new(id: &Id<'_>) -> Option<Self> {
         match id {
-            Id::Number(raw) => match integer(raw) {
-                Some(integer) if spelled_as_float(raw) => Self::keep(true, &integer.to_string()),
-                _ => Self::keep(true, raw),
+            Id::Number(raw) if spelled_as_float(raw) => match integer(raw) {
+                Some(integer) => Self::keep(true, &integer.to_string()),
+                None => Self::keep(true, raw),
             },
+            Id::Number(raw) => Self::keep(true, raw),
             Id::String(text) if text.raw().len() > 6 * MAX_ID_BYTES => None,
             Id::String(text) => Self::keep(false, &text.decode()),
         }
@@ -145,7 +146,7 @@ impl fmt::Debug for OwnedId {
 }
 
 fn spelled_as_float(raw: &str) -> bool {
-    raw.contains(['.', 'e', 'E'])
+    raw.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
 }
 
 /// The integer that a number stands for, where a 64-bit float still tells integers apart: a peer

@@ -25,8 +25,8 @@ pub use super::text::Text;
 ///
 /// A [`Doubt`]; the bytes are then best passed on untouched.
 pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
-    let text = simdutf8::basic::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
-    read_body(text)
+    let mut message = Message::default();
+    message.read(body).map(|()| message)
 }
 
 /// Reads one message for what it answers, at a fraction of what [`parse`] costs: `params` is passed
@@ -39,11 +39,12 @@ pub fn parse(body: &[u8]) -> Result<Message<'_>, Doubt> {
 ///
 /// A [`Doubt`], as [`parse`] has it, but never [`Doubt::NotUtf8`].
 pub fn parse_answer(body: &[u8]) -> Result<Message<'_>, Doubt> {
-    read_body(body)
+    let mut message = Message::default();
+    message.read_answer(body).map(|()| message)
 }
 
 #[inline(always)]
-fn read_body<'a, B: Body<'a>>(body: B) -> Result<Message<'a>, Doubt> {
+fn read_body<'a, B: Body<'a>>(body: B, message: &mut Message<'a>) -> Result<(), Doubt> {
     let mut scanner = Scanner::new(body);
     match scanner.space() {
         b'{' => {}
@@ -51,24 +52,10 @@ fn read_body<'a, B: Body<'a>>(body: B) -> Result<Message<'a>, Doubt> {
         b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => return Err(Doubt::NotObject),
         _ => return Err(Doubt::NotJson),
     }
-    // Filled where the caller will find it: a message is too large to be moved for nothing.
-    let mut outcome = Ok(Message::default());
-    if let Ok(message) = &mut outcome
-        && let Err(doubt) = read_message(&mut scanner, message)
-    {
-        outcome = Err(doubt);
-    }
-    outcome
-}
-
-fn read_message<'a, B: Body<'a>>(
-    scanner: &mut Scanner<'a, B>,
-    message: &mut Message<'a>,
-) -> Result<(), Doubt> {
     if !B::CALLS {
         message.points.params = Place::Foreign;
     }
-    read::top(scanner, message)?;
+    read::top(&mut scanner, message)?;
     if scanner.is_done() { Ok(()) } else { Err(Doubt::NotJson) }
 }
 
@@ -163,7 +150,27 @@ pub struct Message<'a> {
     pub(super) points: Points,
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    /// Fills an empty message in its place, as [`parse`] does: one is too large to be moved for
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse`]. What was read by then stays in the message and means nothing.
+    pub fn read(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
+        read_body(text, self)
+    }
+
+    /// The same for [`parse_answer`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse_answer`]. What was read by then stays in the message and means nothing.
+    pub fn read_answer(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
+        read_body(body, self)
+    }
+
     /// Request, notification or response.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -36,6 +36,7 @@ pub struct Watched {
     deadline: AtomicU32,
     expired: AtomicBool,
     draining: AtomicBool,
+    polled: AtomicBool,
     waker: Mutex<Option<Waker>>,
     open: Arc<AtomicUsize>,
 }
@@ -66,6 +67,7 @@ impl Registry {
             deadline: AtomicU32::new(NEVER),
             expired: AtomicBool::new(false),
             draining: AtomicBool::new(self.draining.load(Ordering::Relaxed)),
+            polled: AtomicBool::new(false),
             waker: Mutex::new(None),
             open: Arc::clone(&self.open),
         });
@@ -147,6 +149,17 @@ impl Watched {
     /// stays the same for its whole life.
     pub fn set_waker(&self, waker: &Waker) {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+
+    /// Says whether the connection's task is running, and so looks around by
+    /// itself before it rests.
+    pub fn set_polled(&self, polled: bool) {
+        self.polled.store(polled, Ordering::Relaxed);
+    }
+
+    /// Whether the connection's task is running.
+    pub fn is_polled(&self) -> bool {
+        self.polled.load(Ordering::Relaxed)
     }
 
     /// Wakes the connection, to look around.

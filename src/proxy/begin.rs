@@ -82,10 +82,11 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
         Read::Whole(bytes) => (bytes, None),
         Read::Unread(body, why) => (Bytes::new(), Some((body, why))),
     };
+    let mut message = Message::default();
     let (message, note) = match &unread {
         Some((_, why)) => (None, why.as_str()),
-        None => match message::parse(&bytes) {
-            Ok(message) => (Some(message), None),
+        None => match message.read(&bytes) {
+            Ok(()) => (Some(&message), None),
             Err(Doubt::Batch) => match begin_batch(worker, met, head, &bytes) {
                 Some(begun) => return begun,
                 None => (None, Some("not_understood")),
@@ -93,14 +94,14 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
             Err(_) => (None, Some("not_understood")),
         },
     };
-    let start = Start { worker, met, head, message: message.as_ref(), note };
+    let start = Start { worker, met, head, message, note };
     let (subject, endpoint) = start.subject();
     let mut started = start.begin(&subject);
     let side = start.side(&subject, endpoint);
     start.of_session(&subject, side.session, &mut started);
     let named = Named::of(&subject);
     let injection = &started.injection;
-    let spliced = injection.apply(head, met.survey, &bytes, message.as_ref(), &worker.settings.propagation);
+    let spliced = injection.apply(head, met.survey, &bytes, message, &worker.settings.propagation);
     started.remember(worker);
     let exchange = started.waiting.map(|waiting| {
         let exchange = Exchange::new(Arc::clone(worker), waiting, side);

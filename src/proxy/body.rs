@@ -38,6 +38,13 @@ pub enum RequestBody {
     },
 }
 
+impl Default for RequestBody {
+    /// A body of no bytes.
+    fn default() -> Self {
+        RequestBody::Whole(None)
+    }
+}
+
 impl RequestBody {
     /// A body that streams through unread.
     pub fn stream(rest: Incoming) -> Self {
@@ -132,7 +139,7 @@ pub struct ResponseBody {
     said: Option<u64>,
     exchange: Option<Held>,
     /// Frees both connections for the next exchange when dropped.
-    held: Option<(Guard, InFlight)>,
+    held: Option<(Option<Guard>, InFlight)>,
 }
 
 #[derive(Debug)]
@@ -168,7 +175,7 @@ impl ResponseBody {
         incoming: Incoming,
         upstream: Arc<Upstream>,
         exchange: Option<Held>,
-        held: (Guard, InFlight),
+        held: (Option<Guard>, InFlight),
     ) -> Self {
         let mut body = ResponseBody {
             source: Source::Upstream(incoming, upstream),

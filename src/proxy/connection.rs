@@ -246,18 +246,28 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     let mut server = pin!(server);
     let mut watch = Watch { connection: &connection, closing: false };
     let result = poll_fn(|cx| {
+        connection.watched.set_polled(true);
+        let mut result = Poll::Pending;
         // Two turns at most: the second lets a close that was just asked for happen.
         for _ in 0..2 {
-            if let Poll::Ready(result) = server.as_mut().poll(cx) {
-                return Poll::Ready(Some(result));
+            result = server.as_mut().poll(cx).map(Some);
+            if result.is_ready() {
+                break;
             }
             match watch.look(cx) {
-                Verdict::Stay => return Poll::Pending,
+                Verdict::Stay => break,
                 Verdict::Finish => server.as_mut().graceful_shutdown(),
-                Verdict::Leave => return Poll::Ready(None),
+                Verdict::Leave => result = Poll::Ready(None),
+            }
+            if result.is_ready() {
+                break;
             }
         }
-        Poll::Pending
+        connection.watched.set_polled(false);
+        if result.is_pending() && connection.upstreams.any_waiting() {
+            cx.waker().wake_by_ref();
+        }
+        result
     })
     .await;
     if let Some(Err(error)) = result {

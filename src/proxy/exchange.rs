@@ -449,8 +449,9 @@ fn observer(head: &response::Parts, max_event_bytes: usize, may_ask: bool) -> Ob
 
 /// Hands over the message that `data` is, or those of the batch that it is.
 fn each_answer(data: &[u8], mut take: impl FnMut(&Message<'_>)) {
-    match message::parse_answer(data) {
-        Ok(message) => take(&message),
+    let mut message = Message::default();
+    match message.read_answer(data) {
+        Ok(()) => take(&message),
         Err(Doubt::Batch) => {
             for element in batch::elements(data, MAX_BATCH).unwrap_or_default() {
                 if let Ok(message) = data.get(element).map_or(Err(Doubt::NotJson), message::parse_answer) {

@@ -1,9 +1,10 @@
 //! The life of a request, told once from top to bottom.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -52,7 +53,7 @@ pub async fn handle(
     }
     let asked = hop::leave_hop(&mut head.headers, survey, head.version, &head.method);
     let limits = connection.worker.limits();
-    let read = read::message(&head, body, asked.expect, limits).await;
+    let read = read::message(&head, body, survey, asked.expect, limits).await;
     let upstream = connection.upstreams.get(&target, head.version, &connection.worker).await;
     let upstream = refuse_loop(upstream, &connection, &target);
 
@@ -68,11 +69,13 @@ pub async fn handle(
         started_at: started.1,
     };
     let Begun { body, exchange } = begin::begin(&connection.worker, met, &mut head, read);
-    let forward = Forward { connection, target, asked, exchange, in_flight };
-    match upstream {
-        Ok((upstream, guard)) => forward.run(head, body, upstream, guard).await,
-        Err(error) => Ok(forward.fail(error)),
-    }
+    let (upstream, guard) = match upstream {
+        Ok(reached) => reached,
+        Err(error) => return Ok(fail(&connection, exchange, &error)),
+    };
+    let mut request = Request::from_parts(head, body);
+    let guard = Some(guard);
+    Forward { connection, target, asked, exchange, in_flight, upstream, guard }.run(&mut request).await
 }
 
 fn refuse_loop(
@@ -87,34 +90,30 @@ fn refuse_loop(
     Ok((upstream, guard))
 }
 
-/// The second half: the request is ready and has an upstream to go to.
+/// The second half: the request is ready and has an upstream to go to. It is
+/// handed on by reference, because it is large.
 struct Forward {
     connection: Arc<Connection>,
     target: Arc<Target>,
     asked: Asked,
     exchange: Option<Held>,
     in_flight: InFlight,
+    upstream: Arc<Upstream>,
+    guard: Option<Guard>,
 }
 
 impl Forward {
-    async fn run(
-        mut self,
-        head: request::Parts,
-        body: RequestBody,
-        upstream: Arc<Upstream>,
-        guard: Guard,
-    ) -> Result<Response<ResponseBody>, Abort> {
-        let mut request = Request::from_parts(head, body);
-        let downstream = self.asked.upgrade.then(|| hyper::upgrade::on(&mut request));
+    async fn run(mut self, request: &mut Request<RequestBody>) -> Result<Response<ResponseBody>, Abort> {
+        let downstream = self.asked.upgrade.then(|| hyper::upgrade::on(&mut *request));
         if self.asked.expect && request.version() == Version::HTTP_11 {
-            let gate = Gate::on(&mut request, self.connection.worker.limits().expect_timeout);
+            let gate = Gate::on(request, self.connection.worker.limits().expect_timeout);
             if let RequestBody::Stream { gate: slot, .. } = request.body_mut() {
                 *slot = Some(gate);
             }
         }
-        let (mut response, upstream, guard) = match self.send(request, upstream, guard).await {
-            Ok(answered) => answered,
-            Err(Refused::Say(error)) => return Ok(self.fail(error)),
+        let mut response = match self.send(request).await {
+            Ok(response) => response,
+            Err(Refused::Say(error)) => return Ok(self.fail(&error)),
             Err(Refused::Abort(error)) => {
                 if let Some(mut exchange) = self.exchange.take() {
                     exchange.with(|exchange| exchange.failed(&error));
@@ -124,7 +123,7 @@ impl Forward {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.asked.upgrade {
             let error = ProxyError::Broken(self.target.to_string(), Breakage::Garbage);
-            return Ok(self.fail(error));
+            return Ok(self.fail(&error));
         }
         let tunnel = self.asked.connect && response.status().is_success();
         let survey = Survey::of(response.headers());
@@ -136,27 +135,24 @@ impl Forward {
                 exchange.with(Exchange::switched);
             }
             let upgraded = hyper::upgrade::on(&mut response);
-            switch::join(downstream, upgraded, Arc::clone(&upstream), Arc::clone(&self.connection));
+            switch::join(downstream, upgraded, Arc::clone(&self.upstream), Arc::clone(&self.connection));
         }
-        Ok(self.observe(response, survey, upstream, guard))
+        Ok(self.observe(response, survey))
     }
 
     /// Sends the request; once more on a new connection where the old one
     /// turns out to be closed and no byte of the request has left.
-    async fn send(
-        &self,
-        mut request: Request<RequestBody>,
-        mut upstream: Arc<Upstream>,
-        mut guard: Guard,
-    ) -> Result<(Response<Incoming>, Arc<Upstream>, Guard), Refused> {
-        let limits = self.connection.worker.limits();
-        let version = request.version();
+    async fn send(&mut self, request: &mut Request<RequestBody>) -> Result<Response<Incoming>, Refused> {
+        let connection = Arc::clone(&self.connection);
+        let limits = connection.worker.limits();
         for attempt in 0..2 {
-            let mut deadline = self.connection.deadline(limits.response_timeout);
-            let sent = unless(upstream.send(request), |cx| deadline.passed(cx)).await;
-            drop(deadline);
+            let sent = {
+                let mut deadline = self.connection.deadline(limits.response_timeout);
+                let sending = pin!(self.upstream.send(request));
+                unless(sending, |cx| deadline.passed(cx)).await
+            };
             let failed = match sent {
-                Some(Ok(response)) => return Ok((response, upstream, guard)),
+                Some(Ok(response)) => return Ok(response),
                 None => {
                     return Err(Refused::Say(ProxyError::Silent(
                         self.target.to_string(),
@@ -169,49 +165,46 @@ impl Forward {
                 Breakage::Request => ProxyError::BadRequest("its body broke off"),
                 breakage => ProxyError::Broken(self.target.to_string(), breakage),
             };
-            match failed.unsent {
-                Some(unsent) if attempt == 0 => {
-                    request = unsent;
-                    drop(guard);
-                    (upstream, guard) = self
-                        .connection
-                        .upstreams
-                        .get(&self.target, version, &self.connection.worker)
-                        .await
-                        .map_err(|e| Refused::Say(ProxyError::Dial(self.target.to_string(), e)))?;
-                }
+            if failed.unsent && attempt == 0 {
+                self.guard = None;
+                let upstreams = &connection.upstreams;
+                let reached = upstreams.get(&self.target, request.version(), &connection.worker).await;
+                let (upstream, guard) =
+                    reached.map_err(|e| Refused::Say(ProxyError::Dial(self.target.to_string(), e)))?;
+                (self.upstream, self.guard) = (upstream, Some(guard));
+            } else if failed.reused && closed(&failed.error) {
                 // A client on a connection of its own would have seen it close
                 // and would know that it may have been too slow.
-                _ if failed.reused && closed(&failed.error) => return Err(Refused::Abort(error())),
-                _ => return Err(Refused::Say(error())),
+                return Err(Refused::Abort(error()));
+            } else {
+                return Err(Refused::Say(error()));
             }
         }
         Err(Refused::Say(ProxyError::Broken(self.target.to_string(), Breakage::Closed)))
     }
 
-    fn observe(
-        mut self,
-        response: Response<Incoming>,
-        survey: Survey,
-        upstream: Arc<Upstream>,
-        guard: Guard,
-    ) -> Response<ResponseBody> {
+    fn observe(mut self, response: Response<Incoming>, survey: Survey) -> Response<ResponseBody> {
         let (head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
             exchange.with(|exchange| exchange.response_head(&head, survey, &self.connection, &self.target));
         }
         let length = if body.is_end_stream() { hop::only_length(&head) } else { None };
-        let body =
-            ResponseBody::upstream(body, upstream, self.exchange, (guard, self.in_flight)).saying(length);
+        let held = (self.guard, self.in_flight);
+        let body = ResponseBody::upstream(body, self.upstream, self.exchange, held).saying(length);
         Response::from_parts(head, body)
     }
 
-    fn fail(mut self, error: ProxyError) -> Response<ResponseBody> {
-        if let Some(mut exchange) = self.exchange.take() {
-            exchange.with(|exchange| exchange.failed(&error));
-        }
-        refuse(&self.connection, &error)
+    fn fail(self, error: &ProxyError) -> Response<ResponseBody> {
+        fail(&self.connection, self.exchange, error)
     }
+}
+
+/// Ends an exchange with the answer of the proxy itself.
+fn fail(connection: &Connection, exchange: Option<Held>, error: &ProxyError) -> Response<ResponseBody> {
+    if let Some(mut exchange) = exchange {
+        exchange.with(|exchange| exchange.failed(error));
+    }
+    refuse(connection, error)
 }
 
 enum Refused {

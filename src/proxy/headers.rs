@@ -137,13 +137,13 @@ pub fn extract_baggage(headers: &HeaderMap, formats: Formats) -> Option<Baggage>
 }
 
 /// Writes a context in the formats that are on, replacing what was there.
-pub fn inject(headers: &mut HeaderMap, formats: Formats, context: &Outgoing) {
+pub fn inject(headers: &mut HeaderMap, survey: Survey, formats: Formats, context: &Outgoing) {
     if formats.tracecontext {
         set(headers, TRACEPARENT, context.traceparent().as_bytes());
-        if context.tracestate.is_empty() {
-            remove(headers, &[TRACESTATE]);
-        } else {
+        if !context.tracestate.is_empty() {
             set(headers, TRACESTATE, context.tracestate.as_bytes());
+        } else if survey.has(Survey::TRACE) {
+            remove(headers, &[TRACESTATE]);
         }
     }
     if formats.b3 || formats.b3multi {
@@ -232,10 +232,11 @@ mod tests {
     fn injection_replaces_and_never_leaves_a_stale_state() {
         let mut headers = map(&[("tracestate", "old=1"), ("x", "1"), ("traceparent", "bad"), ("y", "2")]);
         let parent = Traceparent::parse(PARENT.as_bytes()).unwrap();
-        inject(&mut headers, Formats::default(), &Outgoing::new(parent, "".to_owned()));
+        let survey = Survey::of(&headers);
+        inject(&mut headers, survey, Formats::default(), &Outgoing::new(parent, "".to_owned()));
         let names: Vec<_> = list(&headers).into_iter().map(|(n, _)| n).collect();
         assert_eq!(names, ["x", "traceparent", "y"]);
-        inject(&mut headers, Formats::default(), &Outgoing::new(parent, "mt=1".to_owned()));
+        inject(&mut headers, survey, Formats::default(), &Outgoing::new(parent, "mt=1".to_owned()));
         assert_eq!(headers.get(TRACESTATE).unwrap(), "mt=1");
     }
 
@@ -244,7 +245,7 @@ mod tests {
         let b3 = Formats { b3: true, b3multi: true, ..Formats::NONE };
         let mut headers = HeaderMap::new();
         let parent = Traceparent::parse(PARENT.as_bytes()).unwrap();
-        inject(&mut headers, b3, &Outgoing::new(parent, "mt=1".to_owned()));
+        inject(&mut headers, Survey::default(), b3, &Outgoing::new(parent, "mt=1".to_owned()));
         assert!(!headers.contains_key(TRACEPARENT));
         assert!(headers.contains_key("x-b3-traceid"));
         let single = Formats { b3multi: false, ..b3 };

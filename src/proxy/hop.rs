@@ -88,9 +88,26 @@ pub fn check_agreement(head: &request::Parts) -> Result<(), ProxyError> {
 /// Whether a `Host` value can be a host and port, or is empty, which RFC 9112
 /// allows for targets without an authority.
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b))
-        && !value.contains(&b',')
+    value.iter().all(|b| IN_HOSTS[usize::from(*b)])
 }
+
+/// The bytes of names, addresses and ports (RFC 3986, 3.2.2). A comma would be
+/// one, but here it joins two values.
+const IN_HOSTS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~%!$&'()*+;=:[]";
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 /// What a request asks of its connection rather than of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,12 +126,13 @@ pub fn leave_hop(headers: &mut HeaderMap, survey: Survey, version: Version, meth
     if version == Version::HTTP_2 {
         return Asked { upgrade: connect, connect, expect: survey.has(Survey::EXPECT) };
     }
-    if headers.contains_key(header::CONNECTION) || headers.contains_key(header::UPGRADE) {
+    if survey.has(Survey::HOP) {
         leave_connection(headers);
     }
-    let expect =
-        headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let upgrade = headers.contains_key(header::UPGRADE) && version == Version::HTTP_11;
+    let expect = survey.has(Survey::EXPECT)
+        && headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let upgrade =
+        survey.has(Survey::HOP) && version == Version::HTTP_11 && headers.contains_key(header::UPGRADE);
     Asked { upgrade: upgrade || connect, connect, expect }
 }
 

@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header, request};
+use http::header::{self, Entry};
+use http::{HeaderMap, HeaderValue, request};
 
 use super::headers::{self, BAGGAGE, Survey};
 use super::hop;
@@ -61,19 +62,17 @@ impl Injection {
             .filter(|_| self.into_meta && !signed.body)
             .and_then(|m| self.splice(body, m, propagation));
         if !signed.context {
-            self.write_headers(&mut head.headers, propagation);
+            self.write_headers(&mut head.headers, survey, propagation);
         }
         let spliced = Bytes::from(spliced?);
-        if head.headers.contains_key(header::CONTENT_LENGTH) {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(spliced.len()));
-        }
+        set_length(&mut head.headers, spliced.len());
         Some(spliced)
     }
 
-    fn write_headers(&self, headers: &mut HeaderMap, propagation: &Propagation) {
+    fn write_headers(&self, headers: &mut HeaderMap, survey: Survey, propagation: &Propagation) {
         match &self.context {
             Context::Leave => {}
-            Context::Write(out) => headers::inject(headers, propagation.formats, out),
+            Context::Write(out) => headers::inject(headers, survey, propagation.formats, out),
             Context::Strip => headers::strip(headers),
         }
         match &self.baggage {
@@ -141,7 +140,7 @@ pub fn apply_to_batch(
     if let Some((first, ..)) = edits.iter().find(gives).or(edits.first())
         && !signed.context
     {
-        first.write_headers(&mut head.headers, propagation);
+        first.write_headers(&mut head.headers, survey, propagation);
     }
     let mut out = Vec::with_capacity(body.len() + 256 * edits.len());
     let mut done = 0;
@@ -159,10 +158,17 @@ pub fn apply_to_batch(
         return None;
     }
     out.extend_from_slice(body.get(done..)?);
-    if head.headers.contains_key(header::CONTENT_LENGTH) {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(out.len()));
-    }
+    set_length(&mut head.headers, out.len());
     Some(Bytes::from(out))
+}
+
+/// Brings the length up to date where the head names one.
+fn set_length(headers: &mut HeaderMap, length: usize) {
+    if let Entry::Occupied(mut named) = headers.entry(header::CONTENT_LENGTH)
+        && let Ok(length) = HeaderValue::from_str(itoa::Buffer::new().format(length))
+    {
+        named.insert(length);
+    }
 }
 
 /// What of a request is covered by a signature and so must not be touched.

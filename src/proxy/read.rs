@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::RequestBody;
+use super::headers::Survey;
 use super::settings::Limits;
 
 /// Why the message view has nothing to say of a body: the value of
@@ -53,12 +54,18 @@ pub enum Read {
 }
 
 /// Reads the body if it is one that may be waited for.
-pub async fn message(head: &request::Parts, body: Incoming, expects: bool, limits: &Limits) -> Read {
+pub async fn message(
+    head: &request::Parts,
+    body: Incoming,
+    survey: Survey,
+    expects: bool,
+    limits: &Limits,
+) -> Read {
     let unread = |body, why| Read::Unread(RequestBody::stream(body), why);
     if head.method != Method::POST || media(&head.headers) != Media::Json || body.is_end_stream() {
         return unread(body, Unread::NotJson);
     }
-    if is_encoded(&head.headers) {
+    if survey.has(Survey::CONTENT_ENCODING) && is_encoded(&head.headers) {
         return unread(body, Unread::Encoded);
     }
     if expects {

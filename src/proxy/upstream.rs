@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::body::{RequestBody, Unmeasured};
@@ -43,7 +43,7 @@ pub struct Upstreams {
     opening: tokio::sync::Mutex<()>,
     finds_loops: bool,
     /// The downstream connection, which is woken when an HTTP/2 one ends.
-    downstream: Weak<Watched>,
+    downstream: Arc<Watched>,
 }
 
 /// One upstream connection.
@@ -89,13 +89,13 @@ impl Drop for Guard {
     }
 }
 
-/// A request that failed, with the request itself where no byte of it left.
+/// A request that failed.
 #[derive(Debug)]
 pub struct Failed {
     /// What hyper says.
     pub error: hyper::Error,
-    /// The request, unsent.
-    pub unsent: Option<Request<RequestBody>>,
+    /// Whether no byte of the request has left.
+    pub unsent: bool,
     /// Whether the connection had served an exchange before.
     pub reused: bool,
 }
@@ -108,7 +108,7 @@ impl Upstreams {
             finds_loops,
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
-            downstream: Arc::downgrade(downstream),
+            downstream: Arc::clone(downstream),
         }
     }
 
@@ -181,13 +181,18 @@ impl Upstreams {
         open.len() < before
     }
 
+    /// Whether something happened to a connection that was not driven since.
+    pub fn any_waiting(&self) -> bool {
+        self.lock().iter().any(|upstream| upstream.is_waiting())
+    }
+
     /// Drives the connections on which something happened that the exchange
     /// did not look at: its client reads nothing now, but may still send.
     /// Says whether there were any.
     pub fn drive_waiting(&self, cx: &mut Context<'_>) -> bool {
         let mut driven = false;
         for upstream in &*self.lock() {
-            if matches!(&upstream.protocol, Handle::Http1(http1) if http1.nudge.has_fired()) {
+            if upstream.is_waiting() {
                 upstream.drive(cx);
                 driven = true;
             }
@@ -256,7 +261,7 @@ impl Upstream {
         reached: Reached,
         version: Version,
         limits: &Limits,
-        downstream: &Weak<Watched>,
+        downstream: &Arc<Watched>,
     ) -> Result<Self, DialError> {
         let Reached { transport, peer, local } = reached;
         let signals = Arc::<Signals>::default();
@@ -269,7 +274,7 @@ impl Upstream {
                 .await
                 .map_err(failed)?;
             // It ends when the last sender and stream of this downstream are gone.
-            let downstream = Weak::clone(downstream);
+            let downstream = Arc::downgrade(downstream);
             tokio::spawn(async move {
                 // Whatever went wrong reaches the exchanges through their streams.
                 let _ = connection.await;
@@ -285,7 +290,7 @@ impl Upstream {
                 builder.max_headers(most);
             }
             let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
-            let nudge = Nudge::fired();
+            let nudge = Nudge::fired(Arc::clone(downstream));
             Handle::Http1(Box::new(Http1 {
                 sender: Mutex::new(sender),
                 driver: Mutex::new(Some(Box::pin(connection.with_upgrades()))),
@@ -322,42 +327,47 @@ impl Upstream {
         }
     }
 
-    /// Sends a request and waits for the head of its response.
-    pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
+    /// Takes the request out of its place, sends it and waits for the head of
+    /// its response. After a failure before any byte of it left it is back.
+    pub async fn send(&self, request: &mut Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
         let reused = self.used.load(Ordering::Relaxed);
-        let result = match &self.protocol {
-            Handle::Http1(http1) => {
-                // The connection notices the end of the last exchange only when driven.
-                let ready = poll_fn(|cx| self.turn(cx, |cx| http1.sender().poll_ready(cx))).await;
-                if let Err(error) = ready {
-                    return Err(Failed { error, unsent: Some(request), reused });
-                }
-                // Sending wakes the connection, which is about to be driven anyway.
-                let response = http1.nudge.quietly(|| http1.sender().try_send_request(request));
-                let mut response = pin!(response);
-                let result = poll_fn(|cx| self.turn(cx, |cx| response.as_mut().poll(cx))).await;
-                result.map_err(|mut failed| (failed.take_message(), failed.into_error()))
-            }
-            Handle::Http2(sender) => {
-                *request.version_mut() = Version::HTTP_2;
-                let mut sender = sender.clone();
-                if let Err(error) = sender.ready().await {
-                    return Err(Failed { error, unsent: Some(request), reused });
-                }
-                let result = sender.try_send_request(request.map(Unmeasured)).await;
-                result.map_err(|mut failed| {
-                    let unsent = failed.take_message().map(|request| request.map(|body| body.0));
-                    (unsent, failed.into_error())
-                })
-            }
+        let mut unsent = false;
+        let answered = match &self.protocol {
+            Handle::Http1(http1) => self.send_http1(http1, request, &mut unsent).await,
+            Handle::Http2(sender) => send_http2(sender.clone(), request, &mut unsent).await,
         };
-        match result {
+        match answered {
             Ok(response) => {
                 self.used.store(true, Ordering::Relaxed);
                 Ok(response)
             }
-            Err((unsent, error)) => Err(Failed { error, unsent, reused }),
+            Err(error) => Err(Failed { error, unsent, reused }),
         }
+    }
+
+    async fn send_http1(
+        &self,
+        http1: &Http1,
+        request: &mut Request<RequestBody>,
+        unsent: &mut bool,
+    ) -> Answered {
+        // The connection notices the end of the last exchange only when driven.
+        let ready = poll_fn(|cx| self.turn(cx, |cx| http1.sender().poll_ready(cx))).await;
+        ready.inspect_err(|_| *unsent = true)?;
+        let mut response = pin!(http1.sender().try_send_request(std::mem::take(request)));
+        poll_fn(|cx| {
+            self.turn(cx, |cx| {
+                // Taken apart at once, because a failure with its request is large to hand on.
+                response.as_mut().poll(cx).map_err(|mut failed| {
+                    if let Some(message) = failed.take_message() {
+                        *request = message;
+                        *unsent = true;
+                    }
+                    failed.into_error()
+                })
+            })
+        })
+        .await
     }
 
     /// Makes the connection end in a reset: what it carried broke off.
@@ -366,6 +376,11 @@ impl Upstream {
         if matches!(self.protocol, Handle::Http1(_)) {
             self.signals.reset_on_close();
         }
+    }
+
+    /// Whether something happened to it that nobody has looked at.
+    fn is_waiting(&self) -> bool {
+        matches!(&self.protocol, Handle::Http1(http1) if http1.nudge.has_fired())
     }
 
     fn is_open(&self) -> bool {
@@ -392,6 +407,26 @@ impl Http1 {
     }
 }
 
+/// What came of a request that was sent.
+type Answered = Result<Response<Incoming>, hyper::Error>;
+
+async fn send_http2(
+    mut sender: http2::SendRequest<Unmeasured>,
+    request: &mut Request<RequestBody>,
+    unsent: &mut bool,
+) -> Answered {
+    *request.version_mut() = Version::HTTP_2;
+    sender.ready().await.inspect_err(|_| *unsent = true)?;
+    let answered = sender.try_send_request(std::mem::take(request).map(Unmeasured)).await;
+    answered.map_err(|mut failed| {
+        if let Some(message) = failed.take_message() {
+            *request = message.map(|body| body.0);
+            *unsent = true;
+        }
+        failed.into_error()
+    })
+}
+
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("target", &self.target).finish_non_exhaustive()
@@ -400,10 +435,9 @@ impl fmt::Debug for Upstream {
 
 /// Waits for `future`, but not beyond the moment that `expired` says so.
 pub async fn unless<F: Future>(
-    future: F,
+    mut future: Pin<&mut F>,
     mut expired: impl FnMut(&mut Context<'_>) -> bool,
 ) -> Option<F::Output> {
-    let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending if expired(cx) => Poll::Ready(None),

@@ -3,30 +3,41 @@
 //! hyper's client connection, the response and its body wake each other all
 //! the time, although one task polls all three in turn. Waking the task for
 //! that would poll the whole downstream connection again for nothing. This
-//! waker notes the wish, and passes it on only when nobody is about to look.
+//! waker notes the wish, and passes it on only when nobody is about to look:
+//! neither the turn that is going on nor, at its end, the task itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::net::registry::Watched;
 
 /// How often one turn drives at most, so that one busy connection cannot keep
 /// the worker from the others.
 const TURNS: usize = 8;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Nudge {
     /// Something has happened since the connection was last driven.
     fired: AtomicBool,
     /// The task is driving the connection now and will look again by itself.
     inside: AtomicBool,
     task: Mutex<Option<Waker>>,
+    /// The downstream connection, whose task this is.
+    downstream: Arc<Watched>,
 }
 
 impl Nudge {
-    /// A nudge that has fired, since a new connection has yet to be driven.
-    pub(super) fn fired() -> Arc<Self> {
-        Arc::new(Nudge { fired: AtomicBool::new(true), ..Nudge::default() })
+    /// A nudge that has fired, since a new connection has yet to be driven,
+    /// for a connection that the task of `downstream` drives.
+    pub(super) fn fired(downstream: Arc<Watched>) -> Arc<Self> {
+        Arc::new(Nudge {
+            fired: AtomicBool::new(true),
+            inside: AtomicBool::new(false),
+            task: Mutex::new(None),
+            downstream,
+        })
     }
 
     /// One turn of the task: drives the connection if something happened to
@@ -61,14 +72,6 @@ impl Nudge {
         result
     }
 
-    /// Does something that wakes the connection, right before a turn.
-    pub(super) fn quietly<T>(&self, act: impl FnOnce() -> T) -> T {
-        self.inside.store(true, Ordering::Relaxed);
-        let result = act();
-        self.inside.store(false, Ordering::Relaxed);
-        result
-    }
-
     /// Whether something has happened since the connection was last driven.
     pub(super) fn has_fired(&self) -> bool {
         self.fired.load(Ordering::Relaxed)
@@ -99,6 +102,7 @@ impl Wake for Nudge {
     fn wake_by_ref(self: &Arc<Self>) {
         self.fired.store(true, Ordering::Relaxed);
         if !self.inside.load(Ordering::Relaxed)
+            && !self.downstream.is_polled()
             && let Some(task) = &*self.lock()
         {
             task.wake_by_ref();
@@ -111,6 +115,11 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::net::registry::Registry;
+
+    fn downstream() -> Arc<Watched> {
+        Registry::new(Arc::default(), 1).admit().unwrap()
+    }
 
     #[derive(Default)]
     struct Counter(AtomicUsize);
@@ -125,7 +134,7 @@ mod tests {
     fn wakes_from_inside_drive_again_and_do_not_reach_the_task() {
         let counter = Arc::new(Counter::default());
         let task = Waker::from(Arc::clone(&counter));
-        let nudge = Nudge::fired();
+        let nudge = Nudge::fired(downstream());
         let waker = Waker::from(Arc::clone(&nudge));
         let mut drives = 0;
         let result = nudge.turn(
@@ -143,13 +152,17 @@ mod tests {
         assert_eq!((drives, counter.0.load(Ordering::Relaxed)), (3, 0));
         waker.wake_by_ref();
         assert_eq!(counter.0.load(Ordering::Relaxed), 1, "from outside it reaches the task");
+        nudge.downstream.set_polled(true);
+        waker.wake_by_ref();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1, "a task that runs looks by itself");
+        assert!(nudge.has_fired());
     }
 
     #[test]
     fn endless_wakes_give_the_task_its_turn() {
         let counter = Arc::new(Counter::default());
         let task = Waker::from(Arc::clone(&counter));
-        let nudge = Nudge::fired();
+        let nudge = Nudge::fired(downstream());
         let waker = Waker::from(Arc::clone(&nudge));
         let mut drives = 0;
         let result = nudge.turn(
