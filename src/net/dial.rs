@@ -230,6 +230,21 @@ mod tests {
         assert!(matches!(nothing, Err(DialError::Resolve(None))), "{nothing:?}");
     }
 
+    /// Whoever writes a name's records cannot have us try addresses for ever.
+    #[tokio::test]
+    async fn only_so_many_addresses_of_a_name_are_tried() {
+        let listener = TcpListener::bind("127.0.1.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (before, reached) in [(MAX_ADDRESSES - 1, true), (MAX_ADDRESSES, false)] {
+            let several = Resolver::with(1, move |_| {
+                let refusing = (0..before).map(|n| IpAddr::from([127, 0, 0, 10 + n as u8]));
+                Ok(refusing.chain([IpAddr::from([127, 0, 1, 1])]).collect())
+            });
+            let dialled = dial(&several, "app", port, Duration::from_secs(600)).await;
+            assert_eq!(dialled.is_ok(), reached, "{before}: {dialled:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_dead_resolver_is_named_once_it_holds_all_lookups() {
         let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);

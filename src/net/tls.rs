@@ -131,3 +131,22 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn unusable(path: &Path, reason: impl ToString) -> TlsError {
     TlsError::File { path: path.to_owned(), reason: reason.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_too_long_are_refused_before_they_fill_the_memory() {
+        let path = std::env::temp_dir().join(format!("meshtrace-pem-{}", std::process::id()));
+        for (length, fits) in [(MAX_PEM_BYTES, true), (MAX_PEM_BYTES + 1, false)] {
+            std::fs::write(&path, vec![b'#'; usize::try_from(length).unwrap()]).unwrap();
+            let read = Contents::read(&[&path]);
+            assert_eq!(read.is_ok(), fits);
+            if let Err(error) = read {
+                assert!(error.to_string().contains("longer than"), "{error}");
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}

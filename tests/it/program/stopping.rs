@@ -180,3 +180,19 @@ async fn a_tunnel_that_is_cut_off_has_its_bytes() {
         assert!(text.contains(expect), "{expect} is not in {text}");
     }
 }
+
+/// A collector that takes nothing does not hold up the end.
+#[tokio::test]
+async fn flushing_has_an_end() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let server = Server::answering(ok).await;
+    let env =
+        [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str()), ("MESHTRACE_FLUSH_TIMEOUT", "100ms")];
+    let sidecar = Sidecar::start(server.address, &env).await;
+    assert_eq!(legacy_call(1, json!({})).send(sidecar.inbound).await.status, 200);
+    sidecar.process.signal("TERM");
+    let done = sidecar.process.exit().await;
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.err.contains("could not be sent in time"), "{}", done.err);
+}

@@ -197,3 +197,60 @@ async fn reconnecting_resumes_the_session() {
     let resumed: Vec<bool> = secure.front.handshakes().iter().map(|one| one.resumed).collect();
     assert_eq!(resumed, [false, true, true]);
 }
+
+/// One connection of the agent is one connection to the server, however many calls it carries.
+#[tokio::test]
+async fn calls_of_one_connection_share_one_handshake() {
+    let mesh = Mesh::start().await;
+    let secure = Secure::start(&[H1]).await;
+    let sidecar = secure.forward(&mesh).start();
+    let calls = (0..3).map(|id| legacy_call(id, json!({})).header("host", "localhost")).collect();
+    let replies = Call::send_in_turn(calls, sidecar.outbound()).await;
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    assert_eq!(secure.front.handshakes().len(), 1);
+}
+
+/// What is large and what comes in pieces passes as it does without TLS.
+#[tokio::test]
+async fn bodies_and_streams_pass_through_tls() {
+    const LENGTH: usize = 3 << 20;
+    for http2 in [false, true] {
+        let mesh = Mesh::start().await;
+        let authority = Authority::new();
+        let server = Server::answering(|asked| Answer::status(200, &"a".repeat(asked.body.len()))).await;
+        let front = Front::start(authority.acceptor("localhost", None, &[H2, H1]), server.address).await;
+        let ca = authority.certificate().unwrap();
+        let sidecar = mesh
+            .sidecar()
+            .outbound_url(&format!("https://localhost:{}", front.address.port()))
+            .env("MESHTRACE_TLS_CA", ca.to_str().unwrap())
+            .start();
+        let call = Call::post(vec![b'u'; LENGTH]);
+        let reply = match http2 {
+            false => call.send(sidecar.outbound()).await,
+            true => call.send_http2(sidecar.outbound()).await,
+        };
+        assert_eq!((reply.status, reply.body.len()), (200, LENGTH), "{http2}");
+        assert_eq!(server.last().body.len(), LENGTH);
+        let _ = mesh.stop().await;
+    }
+    let mesh = Mesh::start().await;
+    let (pieces, answer) = Answer::pieces("text/event-stream");
+    let answer = std::sync::Mutex::new(Some(answer));
+    let authority = Authority::new();
+    let server = Server::answering(move |_| answer.lock().unwrap().take().unwrap()).await;
+    let front = Front::start(authority.acceptor("localhost", None, &[H1]), server.address).await;
+    let ca = authority.certificate().unwrap();
+    let sidecar = mesh
+        .sidecar()
+        .outbound_url(&format!("https://localhost:{}", front.address.port()))
+        .env("MESHTRACE_TLS_CA", ca.to_str().unwrap())
+        .start();
+    let mut open = legacy_call(1, json!({})).open(sidecar.outbound()).await;
+    pieces.send(Ok("data: one\n\n".into())).await.unwrap();
+    open.read_until("one").await;
+    pieces.send(Ok("data: two\n\n".into())).await.unwrap();
+    open.read_until("two").await;
+    drop(pieces);
+    let _ = open.read().await;
+}

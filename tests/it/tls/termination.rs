@@ -127,3 +127,18 @@ async fn handshakes_that_fail_harm_nobody() {
     }
     secure.serves().await;
 }
+
+/// The reverse mistake: TLS to a listener that speaks none ends at once, and
+/// nobody else notices.
+#[tokio::test]
+async fn tls_to_a_plain_listener_fails_at_once() {
+    let mesh = Mesh::start().await;
+    let server = Server::answering(ok).await;
+    let sidecar = mesh.sidecar().around(server.address).start();
+    for at in [sidecar.inbound(), sidecar.outbound()] {
+        let to = relay(client(&Authority::new(), &[&TLS12, &TLS13], &[H2, H1]), at).await;
+        assert!(Call::get("/").try_open(to).await.is_err());
+        assert_eq!(Call::get("/").send(at).await.status, 200);
+    }
+    assert_eq!(server.asked().len(), 2);
+}
