@@ -77,6 +77,8 @@ impl Breakage {
         if let Some(error) = io_source(error) {
             return match error.kind() {
                 io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Breakage::Reset,
+                // TLS that ends without the word that it does.
+                io::ErrorKind::UnexpectedEof => Breakage::Closed,
                 _ => Breakage::Other,
             };
         }

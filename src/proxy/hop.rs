@@ -5,6 +5,7 @@
 //! only while nothing is removed from it, so a removal rebuilds the map.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Scheme;
 use http::{Method, Request, Version, request, response};
 
 use super::error::ProxyError;
@@ -77,7 +78,8 @@ pub fn check_agreement(head: &request::Parts) -> Result<(), ProxyError> {
         return Ok(());
     };
     let named = authority.as_str().rsplit('@').next().unwrap_or_default();
-    let plain = |text: &[u8]| text.strip_suffix(b":80").unwrap_or(text).to_ascii_lowercase();
+    let default = if head.uri.scheme() == Some(&Scheme::HTTPS) { &b":443"[..] } else { b":80" };
+    let plain = |text: &[u8]| text.strip_suffix(default).unwrap_or(text).to_ascii_lowercase();
     if plain(named.as_bytes()) == plain(host.as_bytes()) {
         Ok(())
     } else {
@@ -286,6 +288,16 @@ pub(super) mod tests {
             .iter()
             .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
             .collect()
+    }
+
+    #[test]
+    fn the_default_port_of_the_scheme_changes_no_server() {
+        let agree = |uri: &str, host: &str| {
+            let request = Request::builder().uri(uri).header(header::HOST, host).body(()).unwrap();
+            check_agreement(&request.into_parts().0).is_ok()
+        };
+        assert!(agree("http://a/", "A:80") && agree("https://a:443/", "a") && agree("https://a/", "a:443"));
+        assert!(!agree("http://a/", "a:443") && !agree("https://a/", "a:80") && !agree("https://a/", "b"));
     }
 
     fn leave(fields: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -1,9 +1,12 @@
 //! TLS that begins here: the agent says `http`, the server hears TLS.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::support::authority::{Authority, Leaf};
-use crate::support::mesh::{Answer, Asked, Call, Mesh, Plan, Server, legacy_call, result};
+use crate::support::mesh::{Answer, Asked, Call, Mesh, PATIENCE, Plan, Server, legacy_call, result};
 use crate::support::secure::Front;
 
 const H1: &[u8] = b"http/1.1";
@@ -151,7 +154,7 @@ async fn a_server_that_speaks_no_tls_is_named() {
 #[tokio::test]
 async fn a_handshake_that_stalls_is_a_timeout() {
     let mesh = Mesh::start().await;
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
     let sidecar = mesh.sidecar().outbound_url(&url).yaml("limits: { connect_timeout: 50ms }").start();
     let reply = legacy_call(1, json!({})).send(sidecar.outbound()).await;
@@ -253,4 +256,40 @@ async fn bodies_and_streams_pass_through_tls() {
     open.read_until("two").await;
     drop(pieces);
     let _ = open.read().await;
+}
+
+/// A server that goes away between two calls takes the agent's connection with
+/// it, as it would have, also where it does not say so in TLS.
+#[tokio::test]
+async fn a_server_that_leaves_without_a_word_closes_the_connection() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("localhost", None, &[H1]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let mut tls = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let mut head = [0; 4096];
+        assert!(tls.read(&mut head).await.unwrap() > 0);
+        tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        assert!(tls.read(&mut head).await.unwrap() > 0);
+        // Dropped, it ends in TCP alone.
+    });
+    let mesh = Mesh::start().await;
+    let sidecar = mesh
+        .sidecar()
+        .outbound_url(&format!("https://localhost:{port}"))
+        .env("MESHTRACE_TLS_CA", authority.certificate().unwrap().to_str().unwrap())
+        .start();
+    let mut client = TcpStream::connect(sidecar.outbound()).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = [0; 40];
+    client.read_exact(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"\r\n\r\nok"), "{}", String::from_utf8_lossy(&answer));
+    client.write_all(request).await.unwrap();
+    let mut rest = Vec::new();
+    // Its end, clean or not, and not a word of ours.
+    let _ = timeout(PATIENCE, client.read_to_end(&mut rest)).await.expect("its end");
+    assert_eq!(rest, b"", "{}", String::from_utf8_lossy(&rest));
+    server.await.unwrap();
 }
