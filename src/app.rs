@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use self::tls::Tls;
 
-use crate::admin::{Admin, AppProbes, Readiness};
+use crate::admin::{Admin, AppProbes, Page, Readiness};
+use crate::check;
 use crate::config::Config;
 use crate::export::{self, Exporter, Task};
 use crate::metrics::Metrics;
@@ -34,6 +35,7 @@ use crate::trace::links::Method;
 use crate::trace::places::{Background, Stuck};
 use crate::trace::sampler::Sampler;
 use crate::trace::server_spans::ServerSpans;
+use crate::trace::tally::{self, Report, Tally};
 
 /// Requests in flight that can be remembered as parents, and as many that have ended.
 const SERVER_SPANS: usize = 65_536;
@@ -117,16 +119,6 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     let metrics = Metrics::register(&mut registry, &Method::ALL.map(Method::as_str));
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
     let readiness = Readiness::new();
-    let admin = Admin {
-        readiness: readiness.clone(),
-        registry: Arc::new(registry),
-        probes: AppProbes::new(
-            config.app_probes.clone(),
-            Resolver::default(),
-            metrics.app_probes_refused.clone(),
-        ),
-        closed: metrics.admin_closed.clone(),
-    };
     let (phase, phases) = watch::channel(Phase::Serving);
 
     let mut sidecar = Sidecar {
@@ -149,7 +141,19 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         background: Background::default(),
         stuck: Stuck::default(),
         peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
+        tally: Tally::default(),
     });
+    let admin = Admin {
+        readiness: readiness.clone(),
+        registry: Arc::new(registry),
+        probes: AppProbes::new(
+            config.app_probes.clone(),
+            Resolver::default(),
+            metrics.app_probes_refused.clone(),
+        ),
+        closed: metrics.admin_closed.clone(),
+        pages: Arc::new([links_page(config, &tracer, &metrics)]),
+    };
     let resolver = Resolver::default();
     let (started, starts) = sync_channel(config.workers + 1);
     for index in 0..config.workers {
@@ -259,6 +263,24 @@ fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings
         disabled: config.sdk_disabled || !exporter.is_enabled(),
         listening: forward.filter(|(o, _)| o.target.is_none()).map(|(_, at)| *at).collect(),
     }
+}
+
+/// How calls found their parents, for `meshtrace check --agent`.
+fn links_page(config: &Config, tracer: &Arc<Tracer>, metrics: &Metrics) -> Page {
+    let service = config.resource.service_name().to_owned();
+    let (tracer, metrics) = (Arc::clone(tracer), metrics.clone());
+    let render = move || {
+        let (unproved, others) = tracer.tally.destinations();
+        let report = Report {
+            service: service.clone(),
+            in_flight: tracer.server_spans.in_flight(),
+            methods: tally::by_method(|method| metrics.proxy.parents(method.index())),
+            unproved,
+            others,
+        };
+        serde_json::to_string(&report).unwrap_or_default()
+    };
+    Page { path: check::agent::PATH, render: Box::new(render) }
 }
 
 fn thread(

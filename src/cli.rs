@@ -43,6 +43,11 @@ pub enum Action {
         /// How to print.
         format: shim::Format,
     },
+    /// Say how the calls of a running agent found their parents.
+    CheckAgent {
+        /// The admin address of its sidecar, which can be connected to.
+        admin: SocketAddr,
+    },
 }
 
 /// A command line that leads to no action.
@@ -93,6 +98,7 @@ where
         Command::Shim(ShimArgs { command: ShimCommand::Env { dir, format } }) => {
             Ok(Action::PrintShim { dir, format })
         }
+        Command::Check(args) => args.action(env).map_err(Stop::Config),
     }
 }
 
@@ -112,6 +118,7 @@ enum Command {
     Demo(DemoArgs),
     Shim(ShimArgs),
     Wait(WaitArgs),
+    Check(CheckArgs),
 }
 
 /// Run the sidecar.
@@ -341,6 +348,26 @@ enum ShimCommand {
     },
 }
 
+/// Look at a running sidecar and say what to do.
+///
+/// Prints to stdout. Exit code 0 whatever was found, 1 where nothing answers.
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Say how the agent's calls found their parents since its sidecar started.
+    ///
+    /// ADMIN is the admin address of the sidecar, seen from its own pod: it answers loopback
+    /// peers only. [env: MESHTRACE_ADMIN] [default: 127.0.0.1:14020]
+    #[arg(long, value_name = "ADMIN", num_args = 0..=1, required = true)]
+    agent: Option<Option<String>>,
+}
+
+impl CheckArgs {
+    fn action(&self, env: Environment<'_>) -> Result<Action, config::error::Error> {
+        let admin = self.agent.as_ref().and_then(Option::as_deref);
+        Ok(Action::CheckAgent { admin: config::admin_to_ask(admin, env)? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,6 +426,17 @@ mod tests {
     }
 
     #[test]
+    fn check_asks_where_the_sidecar_listens() {
+        for (line, expect) in
+            [("meshtrace check --agent", "127.0.0.1:9"), ("meshtrace check --agent 10.0.0.1:7", "10.0.0.1:7")]
+        {
+            let action = run(line, &[("MESHTRACE_ADMIN", "0.0.0.0:9")]);
+            let Ok(Action::CheckAgent { admin }) = action else { panic!("{action:?}") };
+            assert_eq!(admin.to_string(), expect, "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_is_2_and_help_is_0() {
         let code = |line| match run(line, &[]) {
             Err(Stop::Usage(error)) => error.exit_code(),
@@ -411,6 +449,7 @@ mod tests {
             "meshtrace demo x",
             "meshtrace shim",
             "meshtrace shim env /x --format xml",
+            "meshtrace check",
         ] {
             assert_eq!(code(line), 2, "{line}");
         }
@@ -431,7 +470,7 @@ mod tests {
     #[test]
     fn the_help_of_every_flag_names_its_variable_and_default() {
         let mut cli = Cli::command();
-        for name in ["proxy", "wait"] {
+        for name in ["proxy", "wait", "check"] {
             let command = cli.find_subcommand_mut(name).unwrap();
             for argument in command.get_arguments() {
                 let help = argument.get_long_help().map(ToString::to_string).unwrap_or_default();
@@ -439,7 +478,8 @@ mod tests {
                 assert!(stated, "{name} --{}: {help}", argument.get_id());
                 let flag = argument.get_id().as_str();
                 let variable = format!("MESHTRACE_{}", flag.to_uppercase());
-                assert!(flag == "timeout" || help.contains(&variable), "{name} --{flag}: {help}");
+                let admin = flag == "agent" && help.contains("MESHTRACE_ADMIN");
+                assert!(flag == "timeout" || admin || help.contains(&variable), "{name} --{flag}: {help}");
             }
         }
     }

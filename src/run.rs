@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::app::{self, StartError};
+use crate::check;
 use crate::cli::{self, Action};
 use crate::config::{Config, Environment, Flags};
 use crate::demo;
@@ -24,6 +25,7 @@ where
         Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
         Ok(Action::InstallShim { dir }) => install_shim(&dir),
         Ok(Action::PrintShim { dir, format }) => print_shim(&dir, format, env),
+        Ok(Action::CheckAgent { admin }) => check_agent(admin),
     }
 }
 
@@ -170,6 +172,21 @@ fn print_shim(dir: &Path, format: shim::Format, env: Environment<'_>) -> u8 {
         Err(error @ shim::Error::Unspeakable(_)) => {
             complain(&error);
             2
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+fn check_agent(admin: std::net::SocketAddr) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    match runtime.block_on(check::agent::report(admin)) {
+        Ok(report) => {
+            // A reader that closed the pipe early has seen enough.
+            let _ = io::stdout().write_all(check::agent::describe(&report).as_bytes());
+            0
         }
         Err(error) => complain(&error),
     }

@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +59,7 @@ const MAX_HEADERS: usize = 64;
 /// How long accepting rests after it failed, for want of descriptors usually.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-const PATHS: &str = "/live /ready /metrics";
+const PATHS: [&str; 3] = ["/live", "/ready", "/metrics"];
 
 /// What the admin port answers from. Clones share everything.
 #[derive(Clone, Debug)]
@@ -71,6 +72,23 @@ pub struct Admin {
     pub probes: AppProbes,
     /// Counts connections that were closed because there were too many.
     pub closed: Counter,
+    /// What else there is, for loopback peers only.
+    pub pages: Arc<[Page]>,
+}
+
+/// Something to be looked at while the process runs: JSON that is made anew
+/// for each request, of bounded size.
+pub struct Page {
+    /// Where it is, such as `/debug/links`.
+    pub path: &'static str,
+    /// Makes it.
+    pub render: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Admin {
@@ -136,21 +154,24 @@ impl Admin {
     /// What is known without asking anybody.
     fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        let known = PATHS.split(' ').any(|known| known == path) || self.probes.has(path);
+        let known = PATHS.contains(&path) || self.probes.has(path);
         if !known && !peer.to_canonical().is_loopback() {
             return text(StatusCode::FORBIDDEN, "this answers loopback peers only\n");
         }
-        if !known {
-            return text(StatusCode::NOT_FOUND, format!("not here; there are {PATHS}\n"));
+        let page = self.pages.iter().find(|page| page.path == path);
+        if !known && page.is_none() {
+            let all: Vec<_> = PATHS.into_iter().chain(self.pages.iter().map(|page| page.path)).collect();
+            return text(StatusCode::NOT_FOUND, format!("not here; there are {}\n", all.join(" ")));
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match path {
-            "/ready" => self.ready(),
-            "/metrics" => self.metrics(request),
+        match (path, page) {
+            ("/ready", _) => self.ready(),
+            ("/metrics", _) => self.metrics(request),
+            (_, Some(page)) => json((page.render)()),
             _ => text(StatusCode::OK, "live\n"),
         }
     }
@@ -178,6 +199,12 @@ impl Admin {
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a metric could not be encoded\n"),
         }
     }
+}
+
+fn json(body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -17,7 +17,9 @@ fn probing(probes: &[(&str, TcpProbe)]) -> Admin {
     let mut registry = Registry::default();
     let closed = Counter::default();
     registry.register("admin_connections_closed", "Closed", closed.clone());
-    Admin { readiness: Readiness::new(), registry: Arc::new(registry), probes, closed }
+    let page = Page { path: "/debug/x", render: Box::new(|| "{}".to_owned()) };
+    let pages = Arc::new([page]);
+    Admin { readiness: Readiness::new(), registry: Arc::new(registry), probes, closed, pages }
 }
 
 /// A listener on a free port with the admin server on it.

@@ -110,6 +110,11 @@ impl ProxyMetrics {
         }
     }
 
+    /// How many CLIENT spans there were of the method with this index.
+    pub fn parents(&self, method: usize) -> u64 {
+        self.parents.get(method).map_or(0, Counter::get)
+    }
+
     /// Counts a baggage entry that found no room.
     pub fn baggage_full(&self) {
         self.baggage_full.inc();

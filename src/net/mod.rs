@@ -1,6 +1,7 @@
 //! Sockets: accepting, telling protocols apart, TLS, dialling, copying bytes.
 //! Nothing here knows of spans.
 
+pub mod ask;
 pub mod detect;
 pub mod dial;
 pub mod io;

@@ -358,7 +358,7 @@ impl Start<'_> {
             destination: self.destination(subject),
         };
         let parent = links::parent_of_call(call, &tracer.known(self.propagation().inference));
-        self.worker.metrics.proxy.parent(parent.provenance.method.index());
+        self.count(&parent);
         let under = Under { context: parent.context.as_ref(), span: parent.span, beside: parent.sampled };
         let decided = self.decide(subject, under);
         if allowed {
@@ -370,6 +370,14 @@ impl Start<'_> {
             self.waiting(span, subject)
         });
         Started::new(waiting, injection)
+    }
+
+    fn count(&self, parent: &Parent) {
+        let method = parent.provenance.method;
+        self.worker.metrics.proxy.parent(method.index());
+        if !method.is_proof() {
+            self.worker.tracer.tally.count(&self.met.target.host, self.met.target.port, method);
+        }
     }
 
     /// Whether a context of ours is among what a call carries.

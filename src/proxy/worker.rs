@@ -22,6 +22,7 @@ use crate::trace::places::{Background, Stuck};
 use crate::trace::sampler::Sampler;
 use crate::trace::server_spans::ServerSpans;
 use crate::trace::span::{Span, SpanLimits};
+use crate::trace::tally::Tally;
 
 /// What a worker needs to serve connections.
 #[derive(Debug)]
@@ -156,6 +157,8 @@ pub struct Tracer {
     pub stuck: Stuck,
     /// What is remembered of peers between their requests.
     pub peers: Peers,
+    /// Where the calls go whose parent is not proved.
+    pub tally: Tally,
 }
 
 impl Tracer {

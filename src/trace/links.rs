@@ -71,6 +71,11 @@ impl Method {
         self as usize
     }
 
+    /// Whether the call itself named its parent.
+    pub fn is_proof(self) -> bool {
+        matches!(self, Method::PropagatedMeta | Method::PropagatedShim | Method::PropagatedHeader)
+    }
+
     /// The text of the attribute.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -13,3 +13,4 @@ pub mod sampler_config;
 pub mod semconv;
 pub mod server_spans;
 pub mod span;
+pub mod tally;

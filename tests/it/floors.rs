@@ -9,7 +9,7 @@ const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
     &[&["trace"], &["net"]],
     &[&["export"]],
-    &[&["proxy"], &["store", "demo"], &["shim"]],
+    &[&["proxy"], &["store", "demo"], &["shim"], &["check"]],
     &[&["admin"], &["config"]],
     &[&["app", "cli", "run"]],
 ];

@@ -46,6 +46,38 @@ async fn live_ready_and_metrics() {
     assert_eq!(process.exit().await.code, Some(0));
 }
 
+/// The operator's view of a sidecar: where calls got their parents from.
+#[tokio::test]
+async fn check_says_how_calls_found_their_parents() {
+    let server = Server::answering(|asked| Answer::json(&result(&asked.id()))).await;
+    let (admin, out) = (free_address().to_string(), free_address());
+    let outbound = format!("{out}=http://{}", server.address);
+    let args = ["proxy", "--outbound", &outbound, "--admin", &admin];
+    let nobody = format!("http://{}", free_address());
+    let env = [("OTEL_EXPORTER_OTLP_ENDPOINT", nobody.as_str()), ("OTEL_SERVICE_NAME", "planner")];
+    let process = Process::ready(&args, &env).await;
+    let said = run(&["check", "--agent", &admin], &[]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("No call"), "{said:?}");
+    legacy_call(1, json!({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}))
+        .send(out)
+        .await;
+    for id in 2..5 {
+        legacy_call(id, json!({})).send(out).await;
+    }
+    let said = run(&["check", "--agent", &admin], &[]).await;
+    let to = server.address;
+    let expect = format!(
+        "planner: 4 calls, 0 requests in flight\n 75.0 % background: calls to {to} (3)\n 25.0 % propagated.meta\n"
+    );
+    assert!(said.out.starts_with(&expect), "{said:?}");
+    process.signal("TERM");
+    assert_eq!(process.exit().await.code, Some(0));
+    let said = run(&["check", "--agent", &admin], &[]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains(&format!("http://{admin}/debug/links")), "{said:?}");
+}
+
 /// While the last requests are finished nobody is sent here any more, and the process is still alive.
 #[tokio::test]
 async fn draining_is_not_ready() {

@@ -1,0 +1,4 @@
+//! `meshtrace check`: looks at a part of the system and says in words what it
+//! found and what to do about it.
+
+pub mod agent;
