@@ -275,6 +275,7 @@ fn links_page(config: &Config, tracer: &Arc<Tracer>, metrics: &Metrics) -> Page 
             service: service.clone(),
             in_flight: tracer.server_spans.in_flight(),
             methods: tally::by_method(|method| metrics.proxy.parents(method.index())),
+            conflicts: metrics.proxy.parent_conflicts.get(),
             unproved,
             others,
         };

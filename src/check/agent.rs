@@ -57,6 +57,9 @@ pub fn describe(report: &Report) -> String {
         let share = *calls as f64 * 100.0 / total as f64;
         let _ = writeln!(text, "{share:5.1} % {method}{}", destinations(&report.unproved, method));
     }
+    if report.conflicts > 0 {
+        let _ = writeln!(text, "{} of them with arguments that speak for another parent", report.conflicts);
+    }
     for (methods, help) in HELP {
         if methods.iter().any(|method| report.methods.contains_key(*method)) {
             let _ = writeln!(text, "\n{}: {help}", methods.join(", "));
@@ -82,7 +85,7 @@ fn destinations(unproved: &[Unproved], method: &str) -> String {
 /// What to do about the calls of some methods.
 const HELP: [(&[&str], &str); 3] = [
     (
-        &["ambiguous", "trace.common"],
+        &["ambiguous", "inferred.unique_value", "trace.common"],
         "the agent passes no context on with these calls while it works on several requests. \
          Pass `params._meta` on in MCP calls and the headers `traceparent` and `tracestate` in others, \
          as current SDKs do, or give the agent the shim (`meshtrace shim`).",
@@ -119,7 +122,7 @@ mod tests {
             in_flight: 2,
             methods: counts(&[("propagated.shim", 970), ("ambiguous", 30)]),
             unproved: vec![row("db:5432", &[("ambiguous", 28)]), row("llm:80", &[("ambiguous", 2)])],
-            others: 0,
+            ..Report::default()
         };
         let text = describe(&report);
         let expect = [
@@ -127,7 +130,7 @@ mod tests {
             " 97.0 % propagated.shim",
             "  3.0 % ambiguous: calls to db:5432 (28), llm:80 (2)",
             "",
-            "ambiguous, trace.common: the agent passes no context on",
+            "ambiguous, inferred.unique_value, trace.common: the agent passes no context on",
         ]
         .join("\n");
         assert!(text.starts_with(&expect), "{text}");

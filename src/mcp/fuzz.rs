@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::batch;
+use super::mesh::mesh_arguments;
 use super::message::{Doubt, Id, Kind, Message, Text, parse, parse_answer};
 use super::meta::{Carrier, splice};
 
@@ -44,6 +45,28 @@ pub fn fuzz_message(data: &[u8]) {
         (Err(_), Err(_)) => {}
     }
     compare_readers(data);
+}
+
+/// Reads `data` as the arguments of a call of MCP Mesh and compares with an independent parser.
+///
+/// # Panics
+///
+/// When they differ.
+pub fn fuzz_mesh(data: &[u8]) {
+    let found = mesh_arguments(data);
+    let Ok(tree) = serde_json::from_slice::<Value>(data) else { return };
+    let headers = &tree["_mesh_headers"];
+    let pairs = [
+        (found.trace_id, &tree["_trace_id"]),
+        (found.parent_span, &tree["_parent_span"]),
+        (found.traceparent, &headers["traceparent"]),
+        (found.tracestate, &headers["tracestate"]),
+    ];
+    // Where a member occurs twice, nothing is read at all.
+    let nothing = pairs.iter().all(|(found, _)| found.is_none());
+    for (found, wanted) in pairs {
+        assert!(nothing || found.map(|text| text.decode()).as_deref() == wanted.as_str(), "{tree}");
+    }
 }
 
 /// Whatever one reader takes for a message, the quicker one reads to the same outcome.

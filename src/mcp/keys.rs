@@ -90,6 +90,19 @@ keys! {
         ClientInfo = "clientInfo",
     }
 
+    /// `params.arguments`, where the library MCP Mesh made the call.
+    ArgumentsKey {
+        TraceId = "_trace_id",
+        ParentSpan = "_parent_span",
+        MeshHeaders = "_mesh_headers",
+    }
+
+    /// `params.arguments._mesh_headers`.
+    MeshHeadersKey {
+        Traceparent = "traceparent",
+        Tracestate = "tracestate",
+    }
+
     /// `params._meta`.
     MetaKey {
         Traceparent = "traceparent",

@@ -6,6 +6,7 @@
 //! [`message::Doubt`], so that the caller can pass the bytes on as they came.
 
 pub mod batch;
+pub mod mesh;
 pub mod message;
 pub mod meta;
 pub mod method;
@@ -28,4 +29,4 @@ mod samples;
 mod tests;
 
 #[doc(hidden)]
-pub use fuzz::{fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};
+pub use fuzz::{fuzz_mesh, fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};

@@ -187,7 +187,7 @@ fn text_inside<'a, B: Body<'a>, K: Keys + PartialEq>(
 }
 
 /// Reads a string; anything else is passed.
-fn text<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
+pub(super) fn text<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
     if scanner.peek() != b'"' {
         *into = None;
         return scanner.skip();

@@ -12,6 +12,8 @@ pub struct ProxyMetrics {
     failed: Family<Reason, Counter>,
     /// CLIENT spans by how their parent was found.
     parents: Box<[Counter]>,
+    /// CLIENT spans whose arguments speak for another parent than the context that they carried.
+    pub parent_conflicts: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections refused because too many were open.
@@ -56,6 +58,11 @@ impl ProxyMetrics {
         let counter = |method: &&'static str| parents.get_or_create(&MethodLabel { method }).clone();
         let counters = methods.iter().map(counter).collect();
         registry.register("parent", "CLIENT spans by how their parent was found", parents);
+        registry.register(
+            "parent_conflicts",
+            "CLIENT spans whose arguments speak for another parent than the context that they carried",
+            metrics.parent_conflicts.clone(),
+        );
         registry.register("connections", "Connections accepted", metrics.connections.clone());
         registry.register(
             "connections_refused",

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{header, request};
-use opentelemetry::trace::{SpanId, SpanKind};
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::attributes;
 use super::body::RequestBody;
@@ -21,15 +21,17 @@ use super::settings::{Authority, Exchange as Described, Preference, Propagation}
 use super::subject::{Call, Quiet, Subject};
 use super::worker::Worker;
 use crate::mcp::batch;
-use crate::mcp::message::{self, Doubt, Message};
-use crate::trace::context::{Claim, Outgoing, TraceContext, flags};
+use crate::mcp::mesh::mesh_arguments;
+use crate::mcp::message::{self, Doubt, Message, Text};
+use crate::trace::context::{Claim, LibraryIds, Outgoing, TraceContext, flags};
 use crate::trace::links::{self, Parent};
 use crate::trace::places::{self, Destination};
 use crate::trace::semconv as key;
-use crate::trace::server_spans::Served;
+use crate::trace::server_spans::{MAX_TEXT_BYTES, Served, may_tell};
 use crate::trace::span::Span;
 use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
+use crate::w3c::tracestate::Tracestate;
 
 /// The other end of a connection, with its address in the form of attributes.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ pub struct Met<'a> {
 pub struct Begun {
     /// The body, with context in `_meta` where that is due.
     pub body: RequestBody,
-    /// The exchange to tell of the response; `None` where nothing is recorded.
+    /// The exchange to tell of the response; `None` where that is of no interest.
     pub exchange: Option<Held>,
 }
 
@@ -94,7 +96,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
             Err(_) => (None, Some("not_understood")),
         },
     };
-    let start = Start { worker, met, head, message, note };
+    let start = Start { worker, met, head, message, body: &bytes, note };
     let (subject, endpoint) = start.subject();
     let mut started = start.begin(&subject);
     let side = start.side(&subject, endpoint);
@@ -130,7 +132,7 @@ fn begin_batch(
     let mut side = Side::default();
     let mut all = Vec::with_capacity(messages.len());
     for (message, _) in &messages {
-        let start = Start { worker, met, head, message: Some(message), note: None };
+        let start = Start { worker, met, head, message: Some(message), body: b"", note: None };
         let (subject, endpoint) = start.subject();
         if matches!(subject, Subject::Http) {
             return None;
@@ -163,6 +165,8 @@ struct Start<'a> {
     met: Met<'a>,
     head: &'a request::Parts,
     message: Option<&'a Message<'a>>,
+    /// The body, where it was read.
+    body: &'a [u8],
     note: Option<&'static str>,
 }
 
@@ -214,6 +218,15 @@ pub(super) fn decide(
     Decided { span: Some(span), outgoing }
 }
 
+/// What the library MCP Mesh sent along.
+#[derive(Default)]
+struct Mesh {
+    /// Its own ids.
+    ids: Option<LibraryIds>,
+    /// The W3C context that it passed on.
+    context: Option<TraceContext>,
+}
+
 /// What a new span hangs under.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Under<'a> {
@@ -262,10 +275,13 @@ impl Start<'_> {
 
     /// A request to the pod: its SERVER span continues what the caller sent.
     fn inbound(&self, subject: &Subject<'_>) -> Started {
-        let claim = self.claim();
+        let mesh = self.mesh();
+        let claim = self.claim(&mesh);
+        // Whoever has nothing better continues the library's own trace.
+        let of_library = mesh.ids.and_then(LibraryIds::context).filter(|_| claim.parent.is_none());
         let tracer = &self.worker.tracer;
         let trusted = self.propagation().trust_inbound;
-        let parent = claim.context().filter(|_| trusted);
+        let parent = claim.context().or(of_library.as_ref()).filter(|_| trusted);
         let mut injection = self.injection(subject);
         if !trusted {
             injection.context = Context::Strip;
@@ -275,7 +291,7 @@ impl Start<'_> {
         if session_long {
             // Whatever inherits the context of a session would be parented
             // wrongly for as long as it lives, so the agent gets none of ours.
-            for context in claim.context().into_iter().chain(&claim.other) {
+            for context in claim.all() {
                 tracer.server_spans.never_a_parent(context.parent.span_id);
             }
             self.take_mark_off(&mut injection, &claim);
@@ -300,14 +316,16 @@ impl Start<'_> {
         }
         let baggage = if trusted { self.baggage() } else { None };
         injection.baggage = baggage.clone();
-        let served = Some(Served {
-            context: decided.outgoing.parent,
-            tracestate: String::new(),
-            caller: parent.map(|p| p.parent.span_id),
+        let caller = parent.map(|p| p.parent.span_id);
+        let served = Served {
+            caller,
             baggage,
-        });
+            arguments: self.telling_arguments(),
+            library: mesh.ids,
+            ..Served::of(decided.outgoing.parent)
+        };
         injection.context = Context::Write(decided.outgoing);
-        Started { waiting, injection, served }
+        Started { waiting, injection, served: Some(served) }
     }
 
     /// A request to the pod that gets no span. What the agent calls meanwhile
@@ -321,7 +339,7 @@ impl Start<'_> {
             return self.unnamed(subject, started);
         };
         let tracestate = context.state_without_mark();
-        let served = Served { context: context.parent, tracestate, caller: None, baggage: None };
+        let served = Served { tracestate, ..Served::of(context.parent) };
         Started { served: Some(served), ..started }
     }
 
@@ -336,7 +354,8 @@ impl Start<'_> {
     /// A call of the pod: its CLIENT span hangs under what the rules find.
     fn outbound(&self, subject: &Subject<'_>) -> Started {
         let tracer = &self.worker.tracer;
-        let claim = self.claim();
+        let mesh = self.mesh();
+        let claim = self.claim(&mesh);
         let mut injection = self.injection(subject);
         let allowed = self.may_see_context();
         if !allowed && self.is_copied(&claim) {
@@ -350,12 +369,14 @@ impl Start<'_> {
         }
         let call = links::Call {
             claim,
+            library: mesh.ids,
             mcp: matches!(subject, Subject::Call(_)),
             session: match subject {
                 Subject::Call(call) => call.session,
                 _ => None,
             },
             destination: self.destination(subject),
+            texts: self.texts(subject),
         };
         let parent = links::parent_of_call(call, &tracer.known(self.propagation().inference));
         self.count(&parent);
@@ -375,6 +396,9 @@ impl Start<'_> {
     fn count(&self, parent: &Parent) {
         let method = parent.provenance.method;
         self.worker.metrics.proxy.parent(method.index());
+        if parent.provenance.conflict {
+            self.worker.metrics.proxy.parent_conflicts.inc();
+        }
         if !method.is_proof() {
             self.worker.tracer.tally.count(&self.met.target.host, self.met.target.port, method);
         }
@@ -384,14 +408,13 @@ impl Start<'_> {
     fn is_copied(&self, claim: &Claim) -> bool {
         let tracer = &self.worker.tracer;
         let unrecorded = |p: &Traceparent| p.span_id == tracer.ids.unrecorded_span_id(p.trace_id);
-        let mut claimed = claim.context().into_iter().chain(&claim.other);
-        claimed.any(|c| c.is_shim_marked() || tracer.server_spans.knows(c) || unrecorded(&c.parent))
+        claim.all().any(|c| c.is_shim_marked() || tracer.server_spans.knows(c) || unrecorded(&c.parent))
     }
 
     /// Context that is passed on as it came loses the mark of the shim, which
     /// means something between the agent and its own sidecar only.
     fn take_mark_off(&self, injection: &mut Injection, claim: &Claim) {
-        let marked = claim.context().into_iter().chain(&claim.other).any(TraceContext::is_shim_marked);
+        let marked = claim.all().any(TraceContext::is_shim_marked);
         if let (true, Context::Leave, Some(context)) = (marked, &injection.context, claim.context()) {
             injection.context = Context::Write(Outgoing::unmarked(context));
             injection.into_meta = self.message.is_some_and(|message| message.meta.traceparent.is_some());
@@ -405,6 +428,25 @@ impl Start<'_> {
             _ => (self.head.method.as_str(), places::about(self.head.uri.path())),
         };
         Destination { host: &self.met.target.host, port: self.met.target.port, method, about }
+    }
+
+    /// The arguments of a request, as far as its calls may be known by them.
+    fn telling_arguments(&self) -> Box<[u8]> {
+        let arguments = self.message.and_then(|message| message.arguments).unwrap_or_default();
+        match may_tell(arguments) {
+            true => arguments[..arguments.len().min(MAX_TEXT_BYTES)].into(),
+            false => Box::default(),
+        }
+    }
+
+    /// What a call says, to be compared with the arguments of requests.
+    fn texts(&self, subject: &Subject<'_>) -> [&[u8]; 2] {
+        match (subject, self.message) {
+            (Subject::Call(_), message) => [message.and_then(|m| m.arguments).unwrap_or_default(), b""],
+            _ => {
+                [self.head.uri.path_and_query().map_or(b"".as_slice(), |p| p.as_str().as_bytes()), self.body]
+            }
+        }
     }
 
     /// Whether the agent is busy with a request, and so may make calls for it.
@@ -457,7 +499,38 @@ impl Start<'_> {
         !settings.disabled && !settings.spans.ignores(&described)
     }
 
-    fn claim(&self) -> Claim {
+    /// What the library MCP Mesh sent along, where it made the request. Of its
+    /// trace nothing says whether it is recorded, so the share decides.
+    fn mesh(&self) -> Mesh {
+        if !self.met.survey.has(Survey::MESH) || !self.propagation().formats.tracecontext {
+            return Mesh::default();
+        }
+        let arguments = self.message.and_then(|message| message.arguments);
+        let arguments = arguments.map(mesh_arguments).unwrap_or_default();
+        let text = |text: Option<Text<'_>>| text.map(|text| text.decode().into_owned());
+        let (trace, parent) = headers::mesh_ids(&self.head.headers);
+        let (trace, parent) = match trace {
+            Some(trace) => (Some(trace.to_owned()), parent.map(str::to_owned)),
+            None => (text(arguments.trace_id), text(arguments.parent_span)),
+        };
+        let ids = trace.and_then(|trace| {
+            let is_hex =
+                |text: &String, digits| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+            let trace = Some(trace).filter(|t| is_hex(t, 32)).and_then(|t| TraceId::from_hex(&t).ok())?;
+            let parent = parent.filter(|p| is_hex(p, 16)).and_then(|p| SpanId::from_hex(&p).ok());
+            let sampled = self.worker.tracer.sampler.decide(None, trace).sampled;
+            let parent = parent.filter(|id| *id != SpanId::INVALID);
+            (trace != TraceId::INVALID).then_some(LibraryIds { trace, parent, sampled })
+        });
+        let context = text(arguments.traceparent).and_then(|parent| {
+            let parent = Traceparent::parse(parent.as_bytes())?;
+            let tracestate = text(arguments.tracestate).and_then(|t| Tracestate::parse([t.as_bytes()]));
+            Some(TraceContext { parent, tracestate })
+        });
+        Mesh { ids, context }
+    }
+
+    fn claim(&self, mesh: &Mesh) -> Claim {
         let formats = self.propagation().formats;
         let from_headers = match self.met.survey.has(Survey::TRACE) {
             true => headers::extract(&self.head.headers, formats),
@@ -466,6 +539,7 @@ impl Start<'_> {
         let meta = self.message.map(|m| &m.meta).filter(|_| formats.tracecontext);
         let from_meta = meta.and_then(headers::extract_meta);
         Claim::choose(from_meta, from_headers, self.propagation().parent == Preference::Header)
+            .with_library(mesh.context.clone())
     }
 
     /// The baggage that came: `_meta` counts where it has the key, else the
@@ -543,7 +617,7 @@ impl Start<'_> {
     /// Links to the claim that lost, or to the one that is not trusted.
     fn link_inbound(&self, span: &mut Span, claim: &Claim) {
         if self.propagation().trust_inbound {
-            self.link(span, claim.other.as_ref().map(|c| c.parent), "other_carrier");
+            self.link(span, claim.other.as_ref().map(|(c, _)| c.parent), "other_carrier");
         } else {
             self.link(span, claim.context().map(|c| c.parent), "untrusted");
         }
@@ -567,6 +641,9 @@ impl Start<'_> {
         }
         if provenance.late {
             span.set_bool(key::MESHTRACE_PARENT_LATE, true);
+        }
+        if provenance.conflict {
+            span.set_bool(key::MESHTRACE_PARENT_CONFLICT, true);
         }
         for link in &parent.links {
             self.link(span, Some(link.to), link.reason);

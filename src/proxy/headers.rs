@@ -20,6 +20,11 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// See [`TRACEPARENT`].
 pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
+/// The trace and the parent of the library MCP Mesh: 32 and 16 hexadecimal digits.
+const MESH_TRACE_ID: &str = "x-trace-id";
+/// See [`MESH_TRACE_ID`].
+const MESH_PARENT_SPAN: &str = "x-parent-span";
+
 /// Which of the fields that matter here a head has. Looking each of them up
 /// costs more than one pass over the few that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +47,8 @@ impl Survey {
     pub const SIGNED: Survey = Survey(1 << 6);
     /// `Content-Encoding`.
     pub const CONTENT_ENCODING: Survey = Survey(1 << 7);
+    /// A field of the library MCP Mesh.
+    pub const MESH: Survey = Survey(1 << 8);
 
     /// Looks at the names of a head.
     pub fn of(headers: &HeaderMap) -> Self {
@@ -60,6 +67,7 @@ impl Survey {
                 b'b' if name == "b3" => Survey::TRACE,
                 b'm' if name.starts_with("mcp-") => Survey::MCP,
                 b'x' if name.starts_with("x-b3-") => Survey::TRACE,
+                b'x' if matches!(name, MESH_TRACE_ID | "x-mesh-timeout") => Survey::MESH,
                 b'a' if name == "authorization" => Survey::SIGNED,
                 b'd' | b'r' | b's' | b'x' if is_signature(name) => Survey::SIGNED,
                 _ => continue,
@@ -102,6 +110,12 @@ fn extract_w3c(headers: &HeaderMap) -> Option<TraceContext> {
         false => None,
     };
     Some(TraceContext { parent, tracestate })
+}
+
+/// The values of the ids of the library MCP Mesh.
+pub fn mesh_ids(headers: &HeaderMap) -> (Option<&str>, Option<&str>) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    (text(MESH_TRACE_ID), text(MESH_PARENT_SPAN))
 }
 
 fn extract_b3(headers: &HeaderMap, formats: Formats) -> Option<TraceContext> {

@@ -162,10 +162,10 @@ impl Start<'_> {
             if self.met.outbound {
                 // The application makes calls while it is asked.
                 waiting.remember(self.worker.tracer.server_spans.begin(Served {
-                    context: decided.outgoing.parent,
                     tracestate: decided.outgoing.tracestate,
                     caller: parent.context.as_ref().map(|context| context.parent.span_id),
                     baggage: self.baggage(),
+                    ..Served::of(decided.outgoing.parent)
                 }));
             }
             let side =
@@ -189,7 +189,7 @@ impl Start<'_> {
             if !self.is_trusted() {
                 parent.link = Some((claim.parent, "untrusted"));
             } else if !self.met.outbound && standing == Some(Standing::Session) {
-                parent.link = Some((claim.parent, "not_a_parent"));
+                parent.link = Some((claim.parent, "session"));
             } else {
                 parent.context = Some(claim.clone());
                 parent.found = (!self.met.outbound).then_some(("propagated.meta", true));

@@ -67,6 +67,26 @@ impl TraceContext {
     }
 }
 
+/// The ids that the library MCP Mesh sends along, which are no W3C context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LibraryIds {
+    /// `X-Trace-ID`.
+    pub trace: TraceId,
+    /// `X-Parent-Span`; not all calls have one.
+    pub parent: Option<SpanId>,
+    /// Whether that trace is recorded, which nothing on the wire says.
+    pub sampled: bool,
+}
+
+impl LibraryIds {
+    /// The context that they make where they name a parent.
+    pub fn context(self) -> Option<TraceContext> {
+        let flags = if self.sampled { Traceparent::SAMPLED } else { TraceFlags::NOT_SAMPLED };
+        let parent = Traceparent { trace_id: self.trace, span_id: self.parent?, flags };
+        Some(TraceContext { parent, tracestate: None })
+    }
+}
+
 /// Where a context came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -74,6 +94,9 @@ pub enum Carrier {
     Meta,
     /// The HTTP headers.
     Header,
+    /// The headers that the library MCP Mesh keeps for a request and repeats
+    /// among the arguments of its calls.
+    Library,
 }
 
 /// The outcome of reading both carriers: the parent, and the other claim
@@ -83,7 +106,7 @@ pub struct Claim {
     /// The context that won, with its carrier.
     pub parent: Option<(TraceContext, Carrier)>,
     /// A valid context that lost: it becomes a link, never a second parent.
-    pub other: Option<TraceContext>,
+    pub other: Option<(TraceContext, Carrier)>,
     /// Whether both carriers name the same span.
     pub agreed: bool,
 }
@@ -92,21 +115,37 @@ impl Claim {
     /// Chooses between the carriers. MCP says nothing of precedence; the
     /// OpenTelemetry conventions for it take `_meta` and link to the rest.
     pub fn choose(meta: Option<TraceContext>, header: Option<TraceContext>, prefer_header: bool) -> Self {
-        match (meta, header) {
-            (Some(meta), Some(header)) => {
-                let differs = meta.parent.trace_id != header.parent.trace_id
-                    || meta.parent.span_id != header.parent.span_id;
-                let (winner, loser) = if prefer_header {
-                    ((header, Carrier::Header), meta)
-                } else {
-                    ((meta, Carrier::Meta), header)
-                };
-                Claim { parent: Some(winner), other: differs.then_some(loser), agreed: !differs }
+        let meta = meta.map(|context| (context, Carrier::Meta));
+        let header = header.map(|context| (context, Carrier::Header));
+        if prefer_header { Claim::of(header, meta) } else { Claim::of(meta, header) }
+    }
+
+    /// Takes the library's word in too: a header that says the same is as good
+    /// as that, and another one was written later.
+    pub fn with_library(mut self, library: Option<TraceContext>) -> Self {
+        let Some(library) = library else { return self };
+        match &mut self.parent {
+            None => self.parent = Some((library, Carrier::Library)),
+            Some((header, carrier)) if *carrier == Carrier::Header && header.parent == library.parent => {
+                *carrier = Carrier::Library;
             }
-            (Some(meta), None) => Claim { parent: Some((meta, Carrier::Meta)), ..Claim::default() },
-            (None, Some(header)) => Claim { parent: Some((header, Carrier::Header)), ..Claim::default() },
-            (None, None) => Claim::default(),
+            Some(_) => {}
         }
+        self
+    }
+
+    fn of(winner: Option<(TraceContext, Carrier)>, loser: Option<(TraceContext, Carrier)>) -> Self {
+        let (Some(first), Some(second)) = (&winner, &loser) else {
+            return Claim { parent: winner.or(loser), ..Claim::default() };
+        };
+        let (first, second) = (first.0.parent, second.0.parent);
+        let differs = first.trace_id != second.trace_id || first.span_id != second.span_id;
+        Claim { parent: winner, other: loser.filter(|_| differs), agreed: !differs }
+    }
+
+    /// Every context that came.
+    pub fn all(&self) -> impl Iterator<Item = &TraceContext> {
+        self.parent.iter().chain(&self.other).map(|(context, _)| context)
     }
 
     /// The winning context.
@@ -255,13 +294,26 @@ mod tests {
         let b = || Some(context(B, ""));
         let claim = Claim::choose(a(), b(), false);
         assert_eq!(claim.parent.unwrap(), (a().unwrap(), Carrier::Meta));
-        assert_eq!(claim.other.unwrap(), b().unwrap());
+        assert_eq!(claim.other.unwrap(), (b().unwrap(), Carrier::Header));
         let claim = Claim::choose(a(), b(), true);
         assert_eq!(claim.parent.unwrap().1, Carrier::Header);
-        assert_eq!(claim.other.unwrap(), a().unwrap());
+        assert_eq!(claim.other.unwrap(), (a().unwrap(), Carrier::Meta));
         assert!(Claim::choose(a(), a(), false).other.is_none());
         assert!(Claim::choose(None, None, false).parent.is_none());
         assert_eq!(Claim::choose(None, b(), false).parent.unwrap().1, Carrier::Header);
+    }
+
+    #[test]
+    fn a_library_stands_in_for_what_is_missing_and_vouches_for_what_is_there() {
+        let carrier = |meta, header: Option<TraceContext>, library| {
+            Claim::choose(meta, header, false).with_library(library).parent.map(|(_, carrier)| carrier)
+        };
+        let (a, b) = (|| Some(context(A, "")), || Some(context(B, "")));
+        assert_eq!(carrier(None, None, a()), Some(Carrier::Library));
+        assert_eq!(carrier(None, a(), a()), Some(Carrier::Library));
+        assert_eq!(carrier(None, a(), b()), Some(Carrier::Header));
+        assert_eq!(carrier(a(), None, a()), Some(Carrier::Meta));
+        assert_eq!(carrier(None, a(), None), Some(Carrier::Header));
     }
 
     #[test]

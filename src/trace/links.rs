@@ -8,6 +8,7 @@
 //! any other guess is a link.
 
 mod check;
+mod library;
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ mod tests;
 use opentelemetry::trace::SpanId;
 
 use self::check::{Taken, Verdict};
-use super::context::{Carrier, Claim, TraceContext};
+use super::context::{Claim, LibraryIds, TraceContext};
 use super::places::{Background, Destination, Stuck};
 use super::server_spans::{Candidate, Candidates, ServerSpans, Standing};
 use crate::w3c::traceparent::Traceparent;
@@ -32,6 +33,14 @@ pub struct Provenance {
     pub candidates: usize,
     /// Whether the parent had been answered before this call left.
     pub late: bool,
+    /// Whether what the call holds speaks for another request in flight.
+    pub conflict: bool,
+}
+
+impl Provenance {
+    fn new(method: Method, exact: bool) -> Self {
+        Provenance { method, exact, candidates: 0, late: false, conflict: false }
+    }
 }
 
 /// The rules, in the words of `meshtrace.parent.method`.
@@ -43,10 +52,15 @@ pub enum Method {
     PropagatedShim,
     /// The request carried the context in its headers.
     PropagatedHeader,
+    /// The library MCP Mesh passed the context on, or ids of its own.
+    PropagatedLibrary,
     /// Nothing was carried, and all requests in flight are of one trace.
     TraceCommon,
     /// Nothing was carried, and one request was in flight.
     InferredSingle,
+    /// Nothing was carried, and one request in flight alone holds a value that
+    /// the call holds: a link, never a parent.
+    InferredUniqueValue,
     /// Nothing was carried and several requests were in flight, or the one
     /// there was could not be trusted to be the caller.
     Ambiguous,
@@ -56,12 +70,14 @@ pub enum Method {
 
 impl Method {
     /// Every method, for metrics that want a series each.
-    pub const ALL: [Method; 7] = [
+    pub const ALL: [Method; 9] = [
         Method::PropagatedMeta,
         Method::PropagatedShim,
         Method::PropagatedHeader,
+        Method::PropagatedLibrary,
         Method::TraceCommon,
         Method::InferredSingle,
+        Method::InferredUniqueValue,
         Method::Ambiguous,
         Method::Background,
     ];
@@ -73,7 +89,12 @@ impl Method {
 
     /// Whether the call itself named its parent.
     pub fn is_proof(self) -> bool {
-        matches!(self, Method::PropagatedMeta | Method::PropagatedShim | Method::PropagatedHeader)
+        match self {
+            Method::PropagatedMeta | Method::PropagatedShim => true,
+            Method::PropagatedHeader | Method::PropagatedLibrary => true,
+            Method::TraceCommon | Method::InferredSingle | Method::InferredUniqueValue => false,
+            Method::Ambiguous | Method::Background => false,
+        }
     }
 
     /// The text of the attribute.
@@ -82,8 +103,10 @@ impl Method {
             Method::PropagatedMeta => "propagated.meta",
             Method::PropagatedShim => "propagated.shim",
             Method::PropagatedHeader => "propagated.header",
+            Method::PropagatedLibrary => "propagated.library",
             Method::TraceCommon => "trace.common",
             Method::InferredSingle => "inferred.single",
+            Method::InferredUniqueValue => "inferred.unique_value",
             Method::Ambiguous => "ambiguous",
             Method::Background => "background",
         }
@@ -108,6 +131,8 @@ pub enum Inference {
 pub struct Call<'a> {
     /// The contexts that it carries.
     pub claim: Claim,
+    /// The ids of the library MCP Mesh, where it made the call.
+    pub library: Option<LibraryIds>,
     /// Whether it is a message of MCP. Some clients send those from a task
     /// that holds on to the context of whatever opened the session.
     pub mcp: bool,
@@ -115,6 +140,8 @@ pub struct Call<'a> {
     pub session: Option<&'a str>,
     /// Where it goes, and for what.
     pub destination: Destination<'a>,
+    /// What it says: arguments, or path and body.
+    pub texts: [&'a [u8]; 2],
 }
 
 /// What the rules know besides the call.
@@ -162,27 +189,29 @@ pub fn parent_of_call(mut call: Call<'_>, known: &Known<'_>) -> Parent {
     let claim = std::mem::take(&mut call.claim);
     let mut links = Vec::new();
     let Some((context, carrier)) = claim.parent else {
-        return infer(&call, links, known);
+        return library::find(&call, links, known);
     };
     let first = context.parent;
     match check::judge(&context, carrier, claim.agreed, &call, known) {
         Verdict::Taken(taken) => {
-            links.extend(claim.other.map(|other| other_carrier(other.parent)));
-            return proved(context, taken, links);
+            links.extend(claim.other.map(|(other, _)| other_carrier(other.parent)));
+            return contradicted(proved(context, taken, links), &call, known);
         }
         Verdict::Refused(reason) => links.push(Reference { to: first, reason }),
     }
     // A claim that cannot be a parent does not hide what the other carrier
     // proves; what does not name a request in flight is no better.
     let live = |other: &TraceContext| known.spans.standing(other.parent.span_id) == Some(Standing::InFlight);
-    if let Some(other) = claim.other.filter(live) {
-        let second = if carrier == Carrier::Meta { Carrier::Header } else { Carrier::Meta };
+    if let Some((other, second)) = claim.other.filter(|(other, _)| live(other)) {
         match check::judge(&other, second, false, &call, known) {
-            Verdict::Taken(taken) => return proved(other, taken, vec![other_carrier(first)]),
+            Verdict::Taken(taken) => {
+                let parent = proved(other, taken, vec![other_carrier(first)]);
+                return contradicted(parent, &call, known);
+            }
             Verdict::Refused(reason) => links.push(Reference { to: other.parent, reason }),
         }
     }
-    infer(&call, links, known)
+    library::find(&call, links, known)
 }
 
 fn other_carrier(to: Traceparent) -> Reference {
@@ -197,8 +226,32 @@ fn proved(context: TraceContext, taken: Taken, links: Vec<Reference>) -> Parent 
         links,
         server_span,
         sampled: None,
-        provenance: Provenance { method, exact, candidates: 0, late },
+        provenance: Provenance { late, ..Provenance::new(method, exact) },
     }
+}
+
+/// Looks at whether what a call holds speaks for its parent: a value that only
+/// another request in flight was given, and none that only the parent was,
+/// says that the context may be that of the wrong request. It is the one sign
+/// of a client that loses track of what it works on.
+fn contradicted(mut parent: Parent, call: &Call<'_>, known: &Known<'_>) -> Parent {
+    let Some(own) = parent.server_span.filter(|_| known.spans.in_flight() > 1) else { return parent };
+    let recorded = parent.context.as_ref().is_some_and(|context| context.parent.is_sampled());
+    if parent.provenance.late || !recorded {
+        return parent;
+    }
+    let owners = known.spans.owners(&call.texts);
+    if !owners.is_empty() && !owners.contains(&own) {
+        parent.provenance.conflict = true;
+        parent.provenance.exact = false;
+        parent.links.extend(owners.iter().filter_map(|id| holder(*id, "conflict", known)));
+    }
+    parent
+}
+
+fn holder(id: SpanId, reason: &'static str, known: &Known<'_>) -> Option<Reference> {
+    let to = known.spans.context(id)?.parent;
+    to.is_sampled().then_some(Reference { to, reason })
 }
 
 /// What can be said of a call whose claims, if any, do not hold: `links` are to them.
@@ -225,10 +278,16 @@ fn infer(call: &Call<'_>, links: Vec<Reference>, known: &Known<'_>) -> Parent {
         (None, Inference::Guarded) if guarded && candidates.one_trace => {
             common_trace(&candidates, links, known)
         }
-        (None, _) => {
-            let links = link_all(links, candidates.recorded().map(candidate));
-            beside(Method::Ambiguous, &candidates, links)
-        }
+        (None, _) => match known.spans.owners(&call.texts)[..] {
+            [owner] => {
+                let links = link_all(links, holder(owner, "inferred.unique_value", known));
+                beside(Method::InferredUniqueValue, &candidates, links)
+            }
+            _ => {
+                let links = link_all(links, candidates.recorded().map(candidate));
+                beside(Method::Ambiguous, &candidates, links)
+            }
+        },
     }
 }
 
@@ -273,7 +332,7 @@ fn beside(method: Method, candidates: &Candidates, links: Vec<Reference>) -> Par
 
 /// A trace of its own.
 fn alone(method: Method, candidates: &Candidates, links: Vec<Reference>) -> Parent {
-    let provenance = Provenance { method, exact: false, candidates: candidates.count, late: false };
+    let provenance = Provenance { candidates: candidates.count, ..Provenance::new(method, false) };
     Parent { context: None, span: None, links, server_span: None, sampled: None, provenance }
 }
 

@@ -43,6 +43,7 @@ names! {
     MESHTRACE_PARENT_EXACT = "meshtrace.parent.exact";
     MESHTRACE_PARENT_CANDIDATES = "meshtrace.parent.candidates";
     MESHTRACE_PARENT_LATE = "meshtrace.parent.late";
+    MESHTRACE_PARENT_CONFLICT = "meshtrace.parent.conflict";
     MESHTRACE_LINK_REASON = "meshtrace.link.reason";
     MESHTRACE_BODY = "meshtrace.body";
     MESHTRACE_RESPONSE = "meshtrace.response";

@@ -3,6 +3,7 @@
 
 mod candidates;
 mod keyed;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -14,15 +15,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use opentelemetry::trace::SpanId;
 
 pub use candidates::{Candidate, Candidates, MAX_LINKED, MAX_LOOKED_AT};
-pub(in crate::trace) use keyed::Keyed;
+pub use values::{MAX_TEXT_BYTES, MAX_VALUES, may_tell};
 
-use super::context::TraceContext;
+use keyed::Keyed;
+
+use super::context::{LibraryIds, TraceContext};
 use crate::w3c::baggage::Baggage;
 use crate::w3c::traceparent::Traceparent;
 use crate::w3c::tracestate::Tracestate;
 
 /// How many shards the table has: workers seldom meet on one lock.
 const SHARDS: usize = 16;
+
+/// How many requests of a shard wait at least to be looked at before those
+/// that have ended are swept out.
+const FRESH: usize = 32;
 
 /// The requests that outbound calls may belong to.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub struct ServerSpans {
     /// Requests in flight that are not: no call can name them, and still they
     /// may make calls.
     unnamed: AtomicUsize,
+    /// Values that only some of them were given.
+    index: values::Index,
     /// Whether there ever was one.
     served: AtomicBool,
     /// Per shard, for each of the three kinds of entry.
@@ -50,6 +59,19 @@ pub struct Served {
     pub caller: Option<SpanId>,
     /// The baggage that came with the request.
     pub baggage: Option<Baggage>,
+    /// The arguments of the request, to know its calls by, where they [may
+    /// tell](may_tell).
+    pub arguments: Box<[u8]>,
+    /// The ids of the library MCP Mesh that came with it.
+    pub library: Option<LibraryIds>,
+}
+
+impl Served {
+    /// A request of which only the context is known.
+    pub fn of(context: Traceparent) -> Self {
+        let (tracestate, arguments) = (String::new(), Box::default());
+        Served { context, tracestate, caller: None, baggage: None, arguments, library: None }
+    }
 }
 
 /// What [`ServerSpans::end`] has to be told.
@@ -83,6 +105,8 @@ struct Shard {
     /// The same of sessions. Their contexts are dangerous for as long as the
     /// session lives, so requests that come and go must not push them out.
     sessions: VecDeque<u64>,
+    /// Those among the live ones whose arguments may tell and are not looked at.
+    fresh: Vec<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +137,11 @@ enum Queued {
 struct Live {
     candidate: Candidate,
     tracestate: String,
+    /// Empty once they were looked at, or where they hold nothing telling.
+    arguments: Box<[u8]>,
+    /// The values in them, hashed.
+    values: Vec<u64>,
+    library: Option<LibraryIds>,
 }
 
 impl ServerSpans {
@@ -124,6 +153,7 @@ impl ServerSpans {
             shards: Default::default(),
             named: AtomicUsize::new(0),
             unnamed: AtomicUsize::new(0),
+            index: values::Index::default(),
             served: AtomicBool::new(false),
             capacity: capacity.div_ceil(SHARDS).max(1),
         }
@@ -131,7 +161,7 @@ impl ServerSpans {
 
     /// Remembers a request in flight under the id that the agent was given.
     pub fn begin(&self, served: Served) -> Place {
-        let Served { context, tracestate, caller, baggage } = served;
+        let Served { context, tracestate, caller, baggage, mut arguments, library } = served;
         let id = context.span_id;
         let mut shard = self.shard(id);
         let shard = &mut *shard;
@@ -139,12 +169,20 @@ impl ServerSpans {
             return self.begin_unnamed();
         }
         let entry = shard.entries.entry(key(id)).or_default();
+        if entry.in_flight > 0 || !self.index.keep(arguments.len()) {
+            arguments = Box::default();
+        }
+        let telling = !arguments.is_empty();
         if entry.in_flight == 0 {
             entry.slot = shard.live.len();
-            shard.live.push(Live { candidate: Candidate { context, caller }, tracestate });
+            let candidate = Candidate { context, caller };
+            shard.live.push(Live { candidate, tracestate, arguments, values: Vec::new(), library });
         }
         entry.in_flight += 1;
         entry.baggage = baggage;
+        if telling {
+            shard.add_fresh(key(id));
+        }
         self.named.fetch_add(1, Ordering::Relaxed);
         if !self.served.load(Ordering::Relaxed) {
             self.served.store(true, Ordering::Relaxed);
@@ -165,7 +203,11 @@ impl ServerSpans {
             return;
         };
         self.named.fetch_sub(1, Ordering::Relaxed);
-        self.shard(id).end(id, self.capacity);
+        let mut shard = self.shard(id);
+        if let Some(ended) = shard.end(id, self.capacity) {
+            // Under the lock, so that nobody adds them meanwhile.
+            self.index.forget(key(id), &ended.values, ended.arguments.len());
+        }
     }
 
     /// Remembers an id that no call may have as parent.
@@ -235,18 +277,19 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn end(&mut self, id: SpanId, capacity: usize) {
-        let Some(entry) = self.entries.get_mut(&key(id)) else { return };
+    /// Ends a request; gives it where no other of its id is in flight.
+    fn end(&mut self, id: SpanId, capacity: usize) -> Option<Live> {
+        let entry = self.entries.get_mut(&key(id))?;
         entry.in_flight = entry.in_flight.saturating_sub(1);
         if entry.in_flight > 0 || entry.slot >= self.live.len() {
-            return;
+            return None;
         }
         let slot = entry.slot;
         let newly = entry.queued == Queued::No;
         if newly {
             entry.queued = Queued::Ended;
         }
-        self.live.swap_remove(slot);
+        let ended = self.live.swap_remove(slot);
         if let Some(moved) = self.live.get(slot)
             && let Some(entry) = self.entries.get_mut(&key(moved.candidate.context.span_id))
         {
@@ -256,6 +299,17 @@ impl Shard {
             self.ended.push_back(key(id));
             self.forget(Queued::Ended, capacity);
         }
+        Some(ended)
+    }
+
+    /// Remembers whose arguments are to be looked at. Where nobody ever asks,
+    /// those that have ended are swept out from time to time.
+    fn add_fresh(&mut self, id: u64) {
+        if self.fresh.len() >= FRESH && self.fresh.len() >= 2 * self.live.len() {
+            let entries = &self.entries;
+            self.fresh.retain(|id| entries.get(id).is_some_and(|entry| entry.in_flight > 0));
+        }
+        self.fresh.push(id);
     }
 
     /// Forgets the oldest of one kind until there is room. A session that was

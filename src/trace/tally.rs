@@ -100,6 +100,8 @@ pub struct Report {
     pub in_flight: usize,
     /// Calls by `meshtrace.parent.method`, those that there were.
     pub methods: BTreeMap<String, u64>,
+    /// Calls whose arguments speak for another parent than the context that they carried.
+    pub conflicts: u64,
     /// Destinations of calls without a proved parent, the most calls first, at
     /// most [`MAX_DESTINATIONS`].
     pub unproved: Vec<Unproved>,

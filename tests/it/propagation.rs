@@ -7,6 +7,7 @@ mod chains;
 mod destinations;
 mod formats;
 mod held;
+mod library;
 mod parents;
 mod splice;
 mod trust;

@@ -2,7 +2,7 @@
 
 use super::super::message::{parse, parse_answer};
 use super::super::samples::{ANSWERS, BATCHES, CALLS, STREAMS};
-use super::super::{fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};
+use super::super::{fuzz_mesh, fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};
 
 /// A small deterministic generator (xorshift), so that a failure can be repeated.
 struct Dice(u64);
@@ -133,6 +133,23 @@ fn mutated_messages_are_spliced_soundly() {
         let mut input = mutate(&mut dice, seed.as_bytes(), &seeds);
         input.insert(0, dice.roll(256) as u8);
         fuzz_splice(&input);
+    }
+}
+
+/// Arguments as MCP Mesh writes them.
+const MESH: &[&str] = &[
+    r#"{"city":"Oslo","_trace_id":"3f","_parent_span":"4a","_mesh_headers":{"traceparent":"00-1","x-mesh-timeout":"300"}}"#,
+    r#"{ "_mesh_headers" : { "tracestate" : "a=1" , "traceparent" : null } , "q" : [ { "_trace_id" : 1 } ] }"#,
+    r#"{"_mesh_headers":[],"_trace_id":{},"\u005fparent_span":"x"}"#,
+];
+
+#[test]
+fn mutated_arguments_of_a_library_are_read_as_an_independent_parser_reads_them() {
+    let mut dice = Dice(0x5eed_0004);
+    MESH.iter().for_each(|sample| fuzz_mesh(sample.as_bytes()));
+    for _ in 0..40_000 {
+        let seed = dice.pick(MESH);
+        fuzz_mesh(&mutate(&mut dice, seed.as_bytes(), MESH));
     }
 }
 

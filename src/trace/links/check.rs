@@ -35,12 +35,14 @@ pub(super) fn judge(
 ) -> Verdict {
     let named = context.parent.span_id;
     let marked = context.is_shim_marked();
-    // `_meta` is written for each message, and the shim knows what it copies.
+    // `_meta` is written for each message, and the shim and the library know
+    // what they copy.
     let bare = carrier == Carrier::Header && !marked && !agreed;
     let method = match carrier {
         _ if marked => Method::PropagatedShim,
         Carrier::Meta => Method::PropagatedMeta,
         Carrier::Header => Method::PropagatedHeader,
+        Carrier::Library => Method::PropagatedLibrary,
     };
     let taken = |exact, late, server_span| Verdict::Taken(Taken { method, exact, late, server_span });
     let doubtful = bare && call.mcp;

@@ -1,6 +1,7 @@
 //! Each rule by a table of situations.
 
 use super::*;
+use crate::trace::context::Carrier;
 use crate::trace::server_spans::{Place, Served};
 use crate::w3c::tracestate::Tracestate;
 
@@ -49,16 +50,40 @@ impl World {
     }
 
     fn serve_of(&self, trace: &str, span: &str, flags: &str, caller: Option<&str>) -> Place {
+        self.serve_with(trace, span, flags, caller, "")
+    }
+
+    fn serve_with(
+        &self,
+        trace: &str,
+        span: &str,
+        flags: &str,
+        caller: Option<&str>,
+        arguments: &str,
+    ) -> Place {
         let context = context(trace, span, flags, "").parent;
         let tracestate = format!("mt={span},a=1");
-        self.spans.begin(Served { context, tracestate, caller: caller.map(id), baggage: None })
+        let arguments = arguments.as_bytes().into();
+        self.spans.begin(Served { tracestate, caller: caller.map(id), arguments, ..Served::of(context) })
     }
 
     fn parent(&self, claim: Claim, mcp: bool) -> Parent {
+        self.parent_of(claim, mcp, "")
+    }
+
+    fn parent_by(&self, claim: Claim, library: LibraryIds) -> Parent {
         let World { spans, background, stuck, inference } = self;
         let known = Known { spans, background, stuck, inference: *inference };
-        let destination = destination();
-        parent_of_call(Call { claim, mcp, session: Some("s"), destination }, &known)
+        let (destination, library, texts) = (destination(), Some(library), [b"".as_slice(); 2]);
+        parent_of_call(Call { claim, library, mcp: true, session: None, destination, texts }, &known)
+    }
+
+    fn parent_of(&self, claim: Claim, mcp: bool, text: &str) -> Parent {
+        let World { spans, background, stuck, inference } = self;
+        let known = Known { spans, background, stuck, inference: *inference };
+        let (destination, texts) = (destination(), [text.as_bytes(), b""]);
+        let (library, session) = (None, Some("s"));
+        parent_of_call(Call { claim, library, mcp, session, destination, texts }, &known)
     }
 }
 
@@ -222,7 +247,7 @@ fn the_other_carrier_is_asked_where_the_first_names_a_session() {
     let _ = world.serve(OURS);
     let both = |second: &str| Claim {
         parent: Some((context(TRACE, THEIRS, "01", ""), Carrier::Meta)),
-        other: Some(context(TRACE, second, "01", "")),
+        other: Some((context(TRACE, second, "01", ""), Carrier::Header)),
         agreed: false,
     };
     let parent = world.parent(both(OURS), true);
@@ -330,4 +355,130 @@ fn a_call_links_to_eight_candidates_at_most() {
     }
     let parent = world.parent(Claim::default(), true);
     assert_eq!((parent.links.len(), parent.provenance.candidates), (8, 20));
+}
+
+const VALUE: &str = "order-1234567890-x";
+const VALUE_TOO: &str = "order-1234567890-y";
+
+/// A world of two requests with a value each.
+fn two_orders(flags: [&str; 2]) -> World {
+    let world = World::new();
+    let _ = world.serve_with(TRACE, OURS, flags[0], None, VALUE);
+    let _ = world.serve_with(OTHER_TRACE, OURS_TOO, flags[1], None, VALUE_TOO);
+    world
+}
+
+#[test]
+fn a_value_of_one_request_links_to_it_and_is_no_parent() {
+    let both = format!("{VALUE} {VALUE_TOO}");
+    let cases: [(&str, Method, &[&str]); 4] = [
+        (VALUE_TOO, Method::InferredUniqueValue, &[OURS_TOO]),
+        (VALUE, Method::InferredUniqueValue, &[OURS]),
+        ("order-9876543210-z", Method::Ambiguous, &[OURS, OURS_TOO]),
+        (&both, Method::Ambiguous, &[OURS, OURS_TOO]),
+    ];
+    for (text, method, linked) in cases {
+        let parent = two_orders(["01", "01"]).parent_of(Claim::default(), true, text);
+        assert_eq!((parent.provenance.method, parent.provenance.exact, parent.span), (method, false, None));
+        let links: Vec<_> = linked.iter().map(|text| id(text)).collect();
+        assert_eq!(parent.links.iter().map(|link| link.to.span_id).collect::<Vec<_>>(), links, "{text}");
+        let reason = if linked.len() == 1 { "inferred.unique_value" } else { "candidate" };
+        assert!(parent.links.iter().all(|link| link.reason == reason));
+    }
+    // Known or not, what is not recorded is not linked to.
+    let parent = two_orders(["01", "00"]).parent_of(Claim::default(), true, VALUE_TOO);
+    assert_eq!((parent.provenance.method, parent.links.len()), (Method::InferredUniqueValue, 0));
+    let mut off = two_orders(["01", "01"]);
+    off.inference = Inference::Off;
+    let parent = off.parent_of(Claim::default(), true, VALUE_TOO);
+    assert_eq!((parent.provenance.method, parent.links.len()), (Method::Ambiguous, 0));
+}
+
+#[test]
+fn a_claim_is_contradicted_by_a_value_of_another_request() {
+    let marked = format!("mt={OURS};s");
+    let own_span = format!("mt={OURS}");
+    let (plain, shim) = (claim(OURS, "", Carrier::Meta), claim(OURS, &marked, Carrier::Header));
+    for claim in [plain, shim, claim(THEIRS, &own_span, Carrier::Meta)] {
+        let both = format!("{VALUE} {VALUE_TOO}");
+        for (text, conflict) in [(VALUE_TOO, true), (VALUE, false), (&both, false), ("", false)] {
+            let parent = two_orders(["01", "01"]).parent_of(claim.clone(), true, text);
+            let named = claim.context().map(|context| context.parent.span_id);
+            assert_eq!(parent.span, named, "the claim stands");
+            assert_eq!(
+                (parent.provenance.conflict, parent.provenance.exact),
+                (conflict, !conflict),
+                "{text}"
+            );
+            let links = if conflict { vec![(id(OURS_TOO), "conflict")] } else { vec![] };
+            assert_eq!(reasons(&parent), links);
+        }
+    }
+}
+
+fn ids(trace: &str, parent: Option<&str>) -> LibraryIds {
+    let trace = opentelemetry::trace::TraceId::from_hex(trace).unwrap();
+    LibraryIds { trace, parent: parent.map(id), sampled: true }
+}
+
+impl World {
+    fn serve_mesh(&self, trace: &str, span: &str, library: LibraryIds) {
+        let context = context(trace, span, "01", "").parent;
+        let _ = self.spans.begin(Served {
+            library: Some(library),
+            caller: library.parent,
+            ..Served::of(context)
+        });
+    }
+}
+
+#[test]
+fn a_library_that_passes_its_headers_on_is_believed() {
+    let world = World::new();
+    let _ = world.serve(OURS);
+    let _ = world.serve_of(OTHER_TRACE, OURS_TOO, "01", None);
+    let parent = world.parent(claim(OURS, "", Carrier::Library), true);
+    assert_eq!((parent.span, parent.provenance.method), (Some(id(OURS)), Method::PropagatedLibrary));
+    assert!(parent.provenance.exact);
+}
+
+#[test]
+fn the_ids_of_a_library_name_the_request_that_came_with_them() {
+    let (t, p, own) = ("3333333333333333333333333333333a", "4444444444444444", "5555555555555555");
+    let world = World::new();
+    // Three requests: two of one trace of the library, one of another.
+    world.serve_mesh(TRACE, OURS, ids(t, Some(p)));
+    world.serve_mesh(t, OURS_TOO, ids(t, Some(own)));
+    world.serve_mesh(OTHER_TRACE, "d7ad6b7169203333", ids("3333333333333333333333333333333b", None));
+    let look = |library: LibraryIds| {
+        let parent = world.parent_by(Claim::default(), library);
+        (parent.provenance.method, parent.span, parent.provenance.exact)
+    };
+    let by = Method::PropagatedLibrary;
+    assert_eq!(look(ids(t, Some(p))), (by, Some(id(OURS)), true), "both ids came back");
+    // A span of the library's own, in a trace of one request or of two.
+    let other = ids("3333333333333333333333333333333b", Some("6666666666666666"));
+    assert_eq!(look(other), (by, Some(id("d7ad6b7169203333")), false));
+    assert_eq!(look(ids(t, Some("6666666666666666"))), (by, None, false));
+    // The same ids twice: their trace, and the caller that they share.
+    world.serve_mesh(TRACE, "e7ad6b7169203334", ids(t, Some(p)));
+    assert_eq!(look(ids(t, Some(p))), (by, Some(id(p)), false));
+    // What holds of W3C is better.
+    let parent = world.parent_by(claim(OURS, "", Carrier::Meta), ids(t, Some(own)));
+    assert_eq!(parent.provenance.method, Method::PropagatedMeta);
+}
+
+/// A trace of the library's own making is kept where nothing better is known.
+#[test]
+fn an_unknown_trace_of_a_library_is_better_than_none() {
+    let own = ids("3333333333333333333333333333333a", Some("4444444444444444"));
+    let world = World::new();
+    let _ = world.serve(OURS);
+    let parent = world.parent_by(Claim::default(), own);
+    assert_eq!((parent.provenance.method, parent.span), (Method::InferredSingle, Some(id(OURS))));
+    let _ = world.serve_of(OTHER_TRACE, OURS_TOO, "01", None);
+    let parent = world.parent_by(Claim::default(), own);
+    assert_eq!((parent.provenance.method, parent.span), (Method::PropagatedLibrary, own.parent));
+    assert_eq!(parent.context.unwrap().parent.trace_id, own.trace);
+    assert_eq!((parent.provenance.exact, parent.links.len()), (false, 2));
 }

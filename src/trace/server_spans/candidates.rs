@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::SpanId;
 
-use super::{ServerSpans, lock};
+use super::{Live, ServerSpans, lock};
+use crate::trace::context::LibraryIds;
 use crate::w3c::traceparent::Traceparent;
 
 /// The most requests in flight that one call looks at, so that its cost has a bound.
@@ -45,6 +46,10 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    fn of_none() -> Self {
+        Candidates { complete: true, ..Candidates::default() }
+    }
+
     /// One of them, where there are any.
     pub fn first(&self) -> Option<&Candidate> {
         self.first.as_ref()
@@ -74,6 +79,7 @@ impl Candidates {
             }
         }
         self.looked_at += 1;
+        self.count = self.looked_at;
         if candidate.context.is_sampled() {
             self.any_sampled = true;
             if let Some(slot) = self.recorded.get_mut(self.kept) {
@@ -92,19 +98,37 @@ impl ServerSpans {
     pub fn candidates(&self) -> Candidates {
         let named = self.named.load(Ordering::Relaxed);
         let unnamed = self.unnamed.load(Ordering::Relaxed);
-        let mut all = Candidates { count: named + unnamed, ..Candidates::default() };
-        let mut ended = true;
-        if named > 0 {
-            'shards: for shard in &self.shards {
-                for live in &lock(shard).live {
-                    if !all.add(&live.candidate) {
-                        ended = false;
-                        break 'shards;
-                    }
+        let mut all = if named > 0 { self.look(|_| true) } else { Candidates::of_none() };
+        all.count = named + unnamed;
+        all.complete &= unnamed == 0;
+        all
+    }
+
+    /// The same for those that came with these ids of the library MCP Mesh:
+    /// both of them, which is said too, or else the trace alone.
+    pub fn of_library(&self, ids: LibraryIds) -> (Candidates, bool) {
+        let both = self.look(|live| {
+            live.library.is_some_and(|l| (l.trace, l.parent) == (ids.trace, ids.parent) && l.parent.is_some())
+        });
+        if both.count > 0 {
+            return (both, true);
+        }
+        let of_trace = |live: &Live| {
+            live.candidate.context.trace_id == ids.trace || live.library.is_some_and(|l| l.trace == ids.trace)
+        };
+        (self.look(of_trace), false)
+    }
+
+    fn look(&self, wanted: impl Fn(&Live) -> bool) -> Candidates {
+        let mut all = Candidates::of_none();
+        for shard in &self.shards {
+            for live in lock(shard).live.iter().filter(|live| wanted(live)) {
+                if !all.add(&live.candidate) {
+                    all.complete = false;
+                    return all;
                 }
             }
         }
-        all.complete = ended && unnamed == 0;
         all
     }
 }

@@ -16,7 +16,7 @@ fn context(trace: &str, span: SpanId, flags: &str) -> Traceparent {
 }
 
 fn served(span: SpanId) -> Served {
-    Served { context: context(TRACE, span, "01"), tracestate: String::new(), caller: None, baggage: None }
+    Served::of(context(TRACE, span, "01"))
 }
 
 fn entries(spans: &ServerSpans) -> usize {

@@ -62,12 +62,16 @@ impl Held {
     }
 
     /// Lets all go, and gives the spans of one kind.
-    pub async fn spans(mut self, side: Side) -> Vec<Span> {
+    pub async fn spans(self, side: Side) -> Vec<Span> {
+        self.all_spans().await.into_iter().filter(|span| span.kind == side.kind()).collect()
+    }
+
+    /// Lets all go, and gives all the spans there ever were.
+    pub async fn all_spans(mut self) -> Vec<Span> {
         while !self.calls.is_empty() {
             self.end_one().await;
         }
-        let spans = self.mesh.stop().await;
-        spans.into_iter().filter(|span| span.kind == side.kind()).collect()
+        self.mesh.stop().await
     }
 }
 

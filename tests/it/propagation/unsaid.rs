@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::held::{Held, id_in};
-use crate::support::mesh::{Call, Side, Span, legacy_call, modern_call};
+use super::held::{Held, id_in, meta_of};
+use crate::support::mesh::{Call, Era, Side, Span, legacy_call, modern_call, request};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
 
@@ -203,4 +203,56 @@ async fn a_root_follows_its_candidates() {
     }
     legacy_call(9, json!({})).send(held.sidecar.outbound()).await;
     assert_eq!(held.spans(Side::Client).await, []);
+}
+
+fn order(id: i64, meta: Value, order: &str) -> Call {
+    let params = json!({"name": "ship", "arguments": {"order": order}, "_meta": meta});
+    request(Era::Legacy, id.into(), "tools/call", params)
+}
+
+const ORDERS: [&str; 2] = ["order-20261126-0001", "order-20261126-0002"];
+
+/// A value that one request alone was given: a link to it, for MCP and HTTP
+/// alike, and for values within a longer text.
+#[tokio::test]
+async fn a_value_of_one_request_links_to_it() {
+    let mut held = Held::start().await;
+    let mut asked = Vec::new();
+    for (id, number) in ORDERS.iter().zip(0..) {
+        asked.push(id_in(&held.begin(order(number, json!({}), id)).await));
+    }
+    let to = held.sidecar.outbound();
+    order(9, json!({}), ORDERS[1]).send(to).await;
+    Call::get(&format!("/orders/{}/items", ORDERS[0])).send(to).await;
+    Call::post(json!({"text": format!("where is {}?", ORDERS[1])}).to_string()).send(to).await;
+    order(9, json!({}), "order-20261126-0003").send(to).await;
+    let spans = held.spans(Side::Client).await;
+    for (span, owner) in spans[..3].iter().zip([1, 0, 1]) {
+        assert_eq!((span.parent.as_str(), method(span)), ("", said("inferred.unique_value")));
+        assert_eq!(reasons(span), [(asked[owner].as_str(), "inferred.unique_value")]);
+    }
+    assert_eq!(method(&spans[3]), said("ambiguous"));
+}
+
+/// A client that lost track of what it works on sends the context of another
+/// request: its claim stands, and is no longer called exact.
+#[tokio::test]
+async fn a_contradicted_claim_says_so() {
+    let mut held = Held::start().await;
+    let mut asked = Vec::new();
+    for (id, number) in ORDERS.iter().zip(0..) {
+        asked.push(held.begin(order(number, json!({}), id)).await);
+    }
+    let to = held.sidecar.outbound();
+    order(9, meta_of(&asked[0]), ORDERS[1]).send(to).await;
+    order(9, meta_of(&asked[1]), ORDERS[1]).send(to).await;
+    let spans = held.spans(Side::Client).await;
+    assert_eq!((spans[0].parent.clone(), method(&spans[0])), (id_in(&asked[0]), said("propagated.meta")));
+    assert_eq!(spans[0].attribute("meshtrace.parent.conflict"), json!(true));
+    assert_eq!(reasons(&spans[0]), [(id_in(&asked[1]).as_str(), "conflict")]);
+    assert_eq!(
+        (spans[1].parent.clone(), method(&spans[1])),
+        (id_in(&asked[1]), ("propagated.meta".to_owned(), true))
+    );
+    assert_eq!(spans[1].attribute("meshtrace.parent.conflict"), Value::Null);
 }

@@ -48,6 +48,11 @@ impl Call {
         self
     }
 
+    /// With another body.
+    pub fn with_body(self, body: impl Into<Bytes>) -> Self {
+        Call { body: body.into(), ..self }
+    }
+
     /// To another path, or to an absolute target.
     pub fn at(mut self, path: &str) -> Self {
         self.path = path.to_owned();
