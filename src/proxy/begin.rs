@@ -322,6 +322,7 @@ impl Start<'_> {
             baggage,
             arguments: self.telling_arguments(),
             library: mesh.ids,
+            safe: self.head.method.is_safe(),
             ..Served::of(decided.outgoing.parent)
         };
         injection.context = Context::Write(decided.outgoing);

@@ -56,7 +56,8 @@ pub enum Method {
     PropagatedLibrary,
     /// Nothing was carried, and all requests in flight are of one trace.
     TraceCommon,
-    /// Nothing was carried, and one request was in flight.
+    /// Nothing was carried, and one request was in flight and had been alone
+    /// since it began.
     InferredSingle,
     /// Nothing was carried, and one request in flight alone holds a value that
     /// the call holds: a link, never a parent.
@@ -116,8 +117,9 @@ impl Method {
 /// What may be made of a call that carries nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inference {
-    /// The one request in flight, or the trace that all in flight share, is
-    /// its parent, unless its destination is also called when nothing is in flight.
+    /// The one request in flight, where it has been alone, or the trace that
+    /// all in flight share, is its parent, unless its destination is also
+    /// called when nothing is in flight.
     #[default]
     Guarded,
     /// It links to what could have made it.
@@ -268,18 +270,19 @@ fn infer(call: &Call<'_>, links: Vec<Reference>, known: &Known<'_>) -> Parent {
         return alone(Method::Ambiguous, &candidates, links);
     }
     let guarded = open && candidates.complete && !known.background.knows(&call.destination);
-    let single = candidates.single().filter(|_| guarded);
+    // What was answered while it worked may be making calls still.
+    let single = candidates.single().filter(|_| guarded && candidates.undisturbed);
     match (single, known.inference) {
         (Some(single), Inference::Guarded) => single_in_flight(single, &candidates, links, known),
         (Some(single), _) => {
             let single = Reference { to: single.context, reason: "inferred.single" };
             beside(Method::InferredSingle, &candidates, link_all(links, [single]))
         }
-        (None, Inference::Guarded) if guarded && candidates.one_trace => {
+        (None, Inference::Guarded) if guarded && candidates.one_trace && candidates.single().is_none() => {
             common_trace(&candidates, links, known)
         }
         (None, _) => match known.spans.owners(&call.texts)[..] {
-            [owner] => {
+            [owner] if open => {
                 let links = link_all(links, holder(owner, "inferred.unique_value", known));
                 beside(Method::InferredUniqueValue, &candidates, links)
             }

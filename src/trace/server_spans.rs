@@ -9,7 +9,7 @@ mod values;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::trace::SpanId;
@@ -40,6 +40,8 @@ pub struct ServerSpans {
     /// Requests in flight that are not: no call can name them, and still they
     /// may make calls.
     unnamed: AtomicUsize,
+    /// Requests that were answered and may still make calls.
+    answered: AtomicU64,
     /// Values that only some of them were given.
     index: values::Index,
     /// Whether there ever was one.
@@ -64,13 +66,16 @@ pub struct Served {
     pub arguments: Box<[u8]>,
     /// The ids of the library MCP Mesh that came with it.
     pub library: Option<LibraryIds>,
+    /// Whether it only asks (a safe method of RFC 9110), as probes do, so that
+    /// no work goes on after its answer.
+    pub safe: bool,
 }
 
 impl Served {
     /// A request of which only the context is known.
     pub fn of(context: Traceparent) -> Self {
         let (tracestate, arguments) = (String::new(), Box::default());
-        Served { context, tracestate, caller: None, baggage: None, arguments, library: None }
+        Served { context, tracestate, caller: None, baggage: None, arguments, library: None, safe: false }
     }
 }
 
@@ -98,8 +103,11 @@ pub enum Standing {
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<u64, Entry, Keyed>,
-    /// The requests in flight, side by side so that they can be looked through.
-    live: Vec<Live>,
+    /// The requests in flight, side by side so that they can be looked through
+    /// quickly.
+    live: Vec<Candidate>,
+    /// What else is known of them, in the same order.
+    details: Vec<Details>,
     /// Ids of requests that may be forgotten, the oldest first.
     ended: VecDeque<u64>,
     /// The same of sessions. Their contexts are dangerous for as long as the
@@ -134,14 +142,16 @@ enum Queued {
 }
 
 #[derive(Debug)]
-struct Live {
-    candidate: Candidate,
+struct Details {
     tracestate: String,
     /// Empty once they were looked at, or where they hold nothing telling.
     arguments: Box<[u8]>,
     /// The values in them, hashed.
     values: Vec<u64>,
     library: Option<LibraryIds>,
+    safe: bool,
+    /// How many had been answered when it began, where nothing else was in flight then.
+    alone_since: Option<u64>,
 }
 
 impl ServerSpans {
@@ -153,6 +163,7 @@ impl ServerSpans {
             shards: Default::default(),
             named: AtomicUsize::new(0),
             unnamed: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
             index: values::Index::default(),
             served: AtomicBool::new(false),
             capacity: capacity.div_ceil(SHARDS).max(1),
@@ -161,7 +172,7 @@ impl ServerSpans {
 
     /// Remembers a request in flight under the id that the agent was given.
     pub fn begin(&self, served: Served) -> Place {
-        let Served { context, tracestate, caller, baggage, mut arguments, library } = served;
+        let Served { context, tracestate, caller, baggage, mut arguments, library, safe } = served;
         let id = context.span_id;
         let mut shard = self.shard(id);
         let shard = &mut *shard;
@@ -175,8 +186,10 @@ impl ServerSpans {
         let telling = !arguments.is_empty();
         if entry.in_flight == 0 {
             entry.slot = shard.live.len();
-            let candidate = Candidate { context, caller };
-            shard.live.push(Live { candidate, tracestate, arguments, values: Vec::new(), library });
+            let alone_since = (self.in_flight() == 0).then(|| self.answered.load(Ordering::Relaxed));
+            shard.live.push(Candidate { context, caller });
+            let values = Vec::new();
+            shard.details.push(Details { tracestate, arguments, values, library, safe, alone_since });
         }
         entry.in_flight += 1;
         entry.baggage = baggage;
@@ -207,6 +220,9 @@ impl ServerSpans {
         if let Some(ended) = shard.end(id, self.capacity) {
             // Under the lock, so that nobody adds them meanwhile.
             self.index.forget(key(id), &ended.values, ended.arguments.len());
+            if !ended.safe {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -249,9 +265,9 @@ impl ServerSpans {
     pub fn context(&self, id: SpanId) -> Option<TraceContext> {
         let shard = self.shard(id);
         let entry = shard.entries.get(&key(id)).filter(|entry| entry.in_flight > 0)?;
-        let live = shard.live.get(entry.slot)?;
-        let tracestate = Tracestate::parse([live.tracestate.as_bytes()]);
-        Some(TraceContext { parent: live.candidate.context, tracestate })
+        let (live, details) = (shard.live.get(entry.slot)?, shard.details.get(entry.slot)?);
+        let tracestate = Tracestate::parse([details.tracestate.as_bytes()]);
+        Some(TraceContext { parent: live.context, tracestate })
     }
 
     /// Whether any request was ever remembered; where none is, the contexts of
@@ -278,10 +294,10 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Shard {
     /// Ends a request; gives it where no other of its id is in flight.
-    fn end(&mut self, id: SpanId, capacity: usize) -> Option<Live> {
+    fn end(&mut self, id: SpanId, capacity: usize) -> Option<Details> {
         let entry = self.entries.get_mut(&key(id))?;
         entry.in_flight = entry.in_flight.saturating_sub(1);
-        if entry.in_flight > 0 || entry.slot >= self.live.len() {
+        if entry.in_flight > 0 || entry.slot >= self.details.len() {
             return None;
         }
         let slot = entry.slot;
@@ -289,9 +305,10 @@ impl Shard {
         if newly {
             entry.queued = Queued::Ended;
         }
-        let ended = self.live.swap_remove(slot);
+        self.live.swap_remove(slot);
+        let ended = self.details.swap_remove(slot);
         if let Some(moved) = self.live.get(slot)
-            && let Some(entry) = self.entries.get_mut(&key(moved.candidate.context.span_id))
+            && let Some(entry) = self.entries.get_mut(&key(moved.context.span_id))
         {
             entry.slot = slot;
         }

@@ -19,6 +19,7 @@ mod transparency;
 
 // What is said about it.
 mod baggage;
+mod causality;
 mod propagation;
 mod sampling;
 mod spans;

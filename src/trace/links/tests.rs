@@ -303,6 +303,26 @@ fn the_one_in_flight_is_the_parent_and_marked_as_inferred() {
     assert_eq!(single(&world).0, Method::Ambiguous, "somebody else may have made the call");
 }
 
+/// What was answered while the one in flight worked may be making calls still.
+#[test]
+fn the_one_in_flight_has_to_have_been_alone() {
+    let method = |world: &World| world.parent(Claim::default(), true).provenance.method;
+    let world = World::new();
+    let before = world.serve(OURS_TOO);
+    let ours = world.serve(OURS);
+    world.spans.end(before);
+    assert_eq!(method(&world), Method::Ambiguous, "it began beside another");
+    world.spans.end(ours);
+    let _ = world.serve(OURS);
+    assert_eq!(method(&world), Method::InferredSingle);
+    // A probe that only asks leaves nothing behind.
+    let context = context(TRACE, OURS_TOO, "01", "").parent;
+    world.spans.end(world.spans.begin(Served { safe: true, ..Served::of(context) }));
+    assert_eq!(method(&world), Method::InferredSingle);
+    world.spans.end(world.serve(OURS_TOO));
+    assert_eq!(method(&world), Method::Ambiguous, "another was answered meanwhile");
+}
+
 #[test]
 fn one_trace_in_flight_is_the_trace_of_the_call() {
     let world = World::new();

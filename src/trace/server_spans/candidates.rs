@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::SpanId;
 
-use super::{Live, ServerSpans, lock};
+use super::{ServerSpans, Shard, lock};
 use crate::trace::context::LibraryIds;
 use crate::w3c::traceparent::Traceparent;
 
 /// The most requests in flight that one call looks at, so that its cost has a bound.
-pub const MAX_LOOKED_AT: usize = 1_024;
+pub const MAX_LOOKED_AT: usize = 256;
 
 /// The most candidates that a span links to.
 pub const MAX_LINKED: usize = 8;
@@ -35,8 +35,11 @@ pub struct Candidates {
     pub one_trace: bool,
     /// The span that called them all, where it is one.
     pub one_caller: Option<SpanId>,
-    /// Whether any of them is recorded.
+    /// Whether any of those that were looked at is recorded.
     pub any_sampled: bool,
+    /// Whether the first began with nothing else in flight, and nothing was
+    /// answered since that may still make calls.
+    pub undisturbed: bool,
     /// The first that was looked at.
     first: Option<Candidate>,
     /// The first that are recorded.
@@ -98,7 +101,10 @@ impl ServerSpans {
     pub fn candidates(&self) -> Candidates {
         let named = self.named.load(Ordering::Relaxed);
         let unnamed = self.unnamed.load(Ordering::Relaxed);
-        let mut all = if named > 0 { self.look(|_| true) } else { Candidates::of_none() };
+        let mut all = Candidates::of_none();
+        if named > 0 {
+            self.look(&mut all, |_, _| true);
+        }
         all.count = named + unnamed;
         all.complete &= unnamed == 0;
         all
@@ -107,28 +113,39 @@ impl ServerSpans {
     /// The same for those that came with these ids of the library MCP Mesh:
     /// both of them, which is said too, or else the trace alone.
     pub fn of_library(&self, ids: LibraryIds) -> (Candidates, bool) {
-        let both = self.look(|live| {
-            live.library.is_some_and(|l| (l.trace, l.parent) == (ids.trace, ids.parent) && l.parent.is_some())
+        let mut all = Candidates::of_none();
+        let of = |shard: &Shard, at: usize| shard.details.get(at).and_then(|details| details.library);
+        self.look(&mut all, |shard, at| {
+            of(shard, at)
+                .is_some_and(|l| l.parent.is_some() && (l.trace, l.parent) == (ids.trace, ids.parent))
         });
-        if both.count > 0 {
-            return (both, true);
+        if all.count > 0 {
+            return (all, true);
         }
-        let of_trace = |live: &Live| {
-            live.candidate.context.trace_id == ids.trace || live.library.is_some_and(|l| l.trace == ids.trace)
-        };
-        (self.look(of_trace), false)
+        self.look(&mut all, |shard, at| {
+            shard.live[at].context.trace_id == ids.trace
+                || of(shard, at).is_some_and(|l| l.trace == ids.trace)
+        });
+        (all, false)
     }
 
-    fn look(&self, wanted: impl Fn(&Live) -> bool) -> Candidates {
-        let mut all = Candidates::of_none();
+    fn look(&self, all: &mut Candidates, wanted: impl Fn(&Shard, usize) -> bool) {
         for shard in &self.shards {
-            for live in lock(shard).live.iter().filter(|live| wanted(live)) {
-                if !all.add(&live.candidate) {
+            let shard = lock(shard);
+            for (at, candidate) in shard.live.iter().enumerate() {
+                if !wanted(&shard, at) {
+                    continue;
+                }
+                if all.looked_at == 0 {
+                    let answered = self.answered.load(Ordering::Relaxed);
+                    let alone_since = shard.details.get(at).and_then(|details| details.alone_since);
+                    all.undisturbed = alone_since == Some(answered);
+                }
+                if !all.add(candidate) {
                     all.complete = false;
-                    return all;
+                    return;
                 }
             }
         }
-        all
     }
 }

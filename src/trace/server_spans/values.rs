@@ -187,7 +187,7 @@ impl ServerSpans {
             let shard = &mut *lock(shard);
             while let Some(id) = shard.fresh.pop() {
                 let entry = shard.entries.get(&id).filter(|entry| entry.in_flight > 0);
-                let Some(live) = entry.and_then(|entry| shard.live.get_mut(entry.slot)) else { continue };
+                let Some(live) = entry.and_then(|entry| shard.details.get_mut(entry.slot)) else { continue };
                 if live.arguments.is_empty() {
                     continue;
                 }

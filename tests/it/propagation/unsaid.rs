@@ -131,6 +131,25 @@ async fn answered_requests_are_not_candidates() {
     assert_eq!(method(&span), said("background"));
 }
 
+/// A request that has been answered may be making calls still: nothing is
+/// inferred until one begins alone.
+#[tokio::test]
+async fn the_last_of_several_is_not_taken_for_the_caller() {
+    let mut held = Held::start().await;
+    let to = held.sidecar.outbound();
+    held.begin(legacy_call(1, json!({}))).await;
+    held.begin(legacy_call(2, json!({}))).await;
+    held.end_one().await;
+    legacy_call(9, json!({})).send(to).await;
+    held.end_one().await;
+    let asked = held.begin(legacy_call(3, json!({}))).await;
+    legacy_call(9, json!({})).send(to).await;
+    let spans = held.spans(Side::Client).await;
+    assert_eq!((spans[0].parent.as_str(), method(&spans[0])), ("", said("ambiguous")));
+    assert_eq!(spans[0].attribute("meshtrace.parent.candidates"), Value::Null);
+    assert_eq!((spans[1].parent.clone(), method(&spans[1])), (id_in(&asked), said("inferred.single")));
+}
+
 /// Requests without a span may make calls as well.
 #[tokio::test]
 async fn an_ignored_request_in_flight_is_somebody_who_may_call() {
@@ -138,9 +157,11 @@ async fn an_ignored_request_in_flight_is_somebody_who_may_call() {
     let to = held.sidecar.outbound();
     held.begin(Call::get("/healthz")).await;
     Call::get("/a").send(to).await;
-    let asked = held.begin(legacy_call(1, json!({}))).await;
+    held.begin(legacy_call(1, json!({}))).await;
     Call::get("/b").send(to).await;
     held.end_one().await;
+    held.end_one().await;
+    let asked = held.begin(legacy_call(2, json!({}))).await;
     Call::get("/c").send(to).await;
     let spans = held.spans(Side::Client).await;
     for span in &spans[..2] {
