@@ -27,6 +27,7 @@ use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsError;
 use crate::proxy::accept;
+use crate::proxy::budget::Budget;
 use crate::proxy::peers::Peers;
 use crate::proxy::route::Route;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
@@ -156,6 +157,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     };
     let resolver = Resolver::default();
     let (started, starts) = sync_channel(config.workers + 1);
+    let held = Budget::new(config.limits.held_bytes);
     for index in 0..config.workers {
         let worker = Worker {
             settings: Arc::clone(&settings),
@@ -164,6 +166,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
             resolver: resolver.clone(),
             connector: tls.connector.clone(),
             registry: Arc::new(Registry::new(Arc::clone(&sidecar.open), config.limits.max_connections)),
+            held: Arc::clone(&held),
             metrics: metrics.clone(),
             spans: SpanPool::default(),
         };

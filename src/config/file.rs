@@ -221,6 +221,7 @@ impl Reader<'_> {
         const HOUR: Duration = Duration::from_secs(3_600);
         let l = limits;
         self.size("body_bytes", &shape.body_bytes, 0..=64 * MIB, &mut l.max_body_bytes)?;
+        self.size("held_bytes", &shape.held_bytes, 0..=16 * 1024 * MIB, &mut l.held_bytes)?;
         self.size("event_bytes", &shape.event_bytes, 0..=64 * MIB, &mut l.max_event_bytes)?;
         // Below 8 KiB hyper refuses to build a connection.
         self.size("head_bytes", &shape.head_bytes, 8 * KIB..=MIB, &mut l.max_head_bytes)?;

@@ -81,6 +81,7 @@ pub(crate) struct BaggageShape {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsShape {
     pub(crate) body_bytes: Text,
+    pub(crate) held_bytes: Text,
     pub(crate) event_bytes: Text,
     pub(crate) head_bytes: Text,
     pub(crate) headers: Text,

@@ -88,6 +88,7 @@ fn formats(formats: &Formats) -> String {
 fn limits(limits: &Limits) -> String {
     let Limits {
         max_body_bytes,
+        held_bytes,
         max_event_bytes,
         max_head_bytes,
         max_headers,
@@ -106,7 +107,12 @@ fn limits(limits: &Limits) -> String {
         pending_timeout,
     } = limits;
     let mut text = "limits".to_owned();
-    let sizes = [("body", max_body_bytes), ("event", max_event_bytes), ("head", max_head_bytes)];
+    let sizes = [
+        ("body", max_body_bytes),
+        ("held", held_bytes),
+        ("event", max_event_bytes),
+        ("head", max_head_bytes),
+    ];
     for (name, bytes) in sizes {
         let _ = write!(text, " {name}_bytes={}", show_size(*bytes));
     }

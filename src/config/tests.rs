@@ -103,6 +103,7 @@ tls:
   client: { certificate: /c/tls.crt, key: /c/tls.key }
 limits:
   body_bytes: 2MiB
+  held_bytes: 3MiB
   event_bytes: 65536
   head_bytes: 16KiB
   headers: 64
@@ -152,6 +153,7 @@ limits:
     assert_eq!(config.tls, expect);
     let expect = Limits {
         max_body_bytes: 2 << 20,
+        held_bytes: 3 << 20,
         max_event_bytes: 65_536,
         max_head_bytes: 16_384,
         max_headers: 64,
@@ -457,7 +459,7 @@ admin [::]:14020, 2 worker(s)
 service unknown_service:meshtrace
 records 1 % of traces, chosen by trace id, whatever the parent decided
 propagates tracecontext, baggage to private destinations; _meta wins over headers
-limits body_bytes=1MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=20s flush_timeout=5s expect_timeout=1s pending_timeout=1h";
+limits body_bytes=1MiB held_bytes=64MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=20s flush_timeout=5s expect_timeout=1s pending_timeout=1h";
     assert_eq!(config.summary().join("\n"), expect);
 }
 

@@ -80,9 +80,9 @@ pub struct Begun {
 
 /// Steps 5 to 7 of the life of a request.
 pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read: Read) -> Begun {
-    let (bytes, unread) = match read {
-        Read::Whole(bytes) => (bytes, None),
-        Read::Unread(body, why) => (Bytes::new(), Some((body, why))),
+    let (bytes, reserved, unread) = match read {
+        Read::Whole(bytes, reserved) => (bytes, reserved, None),
+        Read::Unread(body, why) => (Bytes::new(), None, Some((body, why))),
     };
     let mut message = Message::default();
     let (message, note) = match &unread {
@@ -90,7 +90,10 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
         None => match message.read(&bytes) {
             Ok(()) => (Some(&message), None),
             Err(Doubt::Batch) => match begin_batch(worker, met, head, &bytes) {
-                Some(begun) => return begun,
+                Some((spliced, exchange)) => {
+                    let body = RequestBody::Whole(Some(spliced.unwrap_or(bytes)), reserved);
+                    return Begun { body, exchange };
+                }
                 None => (None, Some("not_understood")),
             },
             Err(_) => (None, Some("not_understood")),
@@ -111,7 +114,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     });
     let body = match unread {
         Some((body, _)) => body,
-        None => RequestBody::Whole(Some(spliced.unwrap_or(bytes))),
+        None => RequestBody::Whole(Some(spliced.unwrap_or(bytes)), reserved),
     };
     Begun { body, exchange }
 }
@@ -124,7 +127,7 @@ fn begin_batch(
     met: Met<'_>,
     head: &mut request::Parts,
     bytes: &Bytes,
-) -> Option<Begun> {
+) -> Option<(Option<Bytes>, Option<Held>)> {
     let mut messages = Vec::new();
     for element in batch::elements(bytes, MAX_BATCH).ok()? {
         messages.push((message::parse(bytes.get(element.clone())?).ok()?, element));
@@ -157,7 +160,7 @@ fn begin_batch(
         let exchange = Exchange::of_batch(Arc::clone(worker), first, waits.collect(), side);
         Held::new(exchange, met.started)
     });
-    Some(Begun { body: RequestBody::Whole(Some(spliced.unwrap_or_else(|| bytes.clone()))), exchange })
+    Some((spliced, exchange))
 }
 
 struct Start<'a> {

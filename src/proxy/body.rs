@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::budget::Reserved;
 use super::connection::InFlight;
 use super::exchange::{Exchange, Held, Progress};
 use super::expect::Gate;
@@ -24,8 +25,9 @@ const MERGE_BYTES: usize = 16 * 1024;
 /// A request body on its way upstream.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Read whole by the message view, perhaps with context spliced in.
-    Whole(Option<Bytes>),
+    /// Read whole by the message view, perhaps with context spliced in; with
+    /// its share of what all held bodies may take.
+    Whole(Option<Bytes>, Option<Reserved>),
     /// Not read, or only begun: what was read goes first, the rest follows.
     Stream {
         /// What the message view took and gives back, a failure included: a
@@ -41,7 +43,7 @@ pub enum RequestBody {
 impl Default for RequestBody {
     /// A body of no bytes.
     fn default() -> Self {
-        RequestBody::Whole(None)
+        RequestBody::Whole(None, None)
     }
 }
 
@@ -49,6 +51,14 @@ impl RequestBody {
     /// A body that streams through unread.
     pub fn stream(rest: Incoming) -> Self {
         RequestBody::Stream { first: VecDeque::new(), rest, gate: None }
+    }
+
+    /// The same body once more, where all of it is here.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            RequestBody::Whole(body, _) => Some(RequestBody::Whole(body.clone(), None)),
+            RequestBody::Stream { .. } => self.is_end_stream().then(RequestBody::default),
+        }
     }
 }
 
@@ -61,7 +71,7 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            RequestBody::Whole(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            RequestBody::Whole(body, _) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
             RequestBody::Stream { first, rest, gate } => {
                 if let Some(item) = first.pop_front() {
                     return Poll::Ready(Some(item.map_err(BodyError::from)));
@@ -77,14 +87,14 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            RequestBody::Whole(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            RequestBody::Whole(body, _) => body.as_ref().is_none_or(Bytes::is_empty),
             RequestBody::Stream { first, rest, .. } => first.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            RequestBody::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
+            RequestBody::Whole(body, _) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             RequestBody::Stream { first, rest, .. } => {
                 let ahead: u64 = first.iter().map(data_length).sum();
                 let hint = rest.size_hint();

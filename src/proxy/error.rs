@@ -92,6 +92,14 @@ impl Breakage {
     }
 }
 
+/// Whether the upstream says that it has not handled the request at all: it
+/// refused the stream, or left before it (RFC 9113, 8.7).
+pub fn is_unhandled(error: &hyper::Error) -> bool {
+    source_of::<h2::Error>(error).is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
 fn io_source(error: &hyper::Error) -> Option<&io::Error> {
     source_of::<io::Error>(error)
 }

@@ -53,7 +53,7 @@ pub async fn handle(
     }
     let asked = hop::leave_hop(&mut head.headers, survey, head.version, &head.method);
     let limits = connection.worker.limits();
-    let read = read::message(&head, body, survey, asked.expect, limits).await;
+    let read = read::message(&head, body, survey, asked.expect, limits, &connection.worker.held).await;
     let upstream = connection.upstreams.get(&target, head.version, &connection.worker).await;
     let upstream = refuse_loop(upstream, &connection, &target);
 
@@ -141,7 +141,8 @@ impl Forward {
     }
 
     /// Sends the request; once more on a new connection where the old one
-    /// turns out to be closed and no byte of the request has left.
+    /// turns out to be closed and no byte of the request has left, or where
+    /// the upstream says that it has not handled it.
     async fn send(&mut self, request: &mut Request<RequestBody>) -> Result<Response<Incoming>, Refused> {
         let connection = Arc::clone(&self.connection);
         let limits = connection.worker.limits();
@@ -168,6 +169,7 @@ impl Forward {
             if failed.unsent && attempt == 0 {
                 self.guard = None;
                 let upstreams = &connection.upstreams;
+                upstreams.forget(&self.upstream);
                 let reached = upstreams.get(&self.target, request.version(), &connection.worker).await;
                 let (upstream, guard) =
                     reached.map_err(|e| Refused::Say(ProxyError::Dial(self.target.to_string(), e)))?;

@@ -5,6 +5,7 @@ pub mod accept;
 mod attributes;
 pub mod begin;
 pub mod body;
+pub mod budget;
 pub mod connection;
 pub mod error;
 pub mod exchange;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::RequestBody;
+use super::budget::{Budget, Reserved};
 use super::headers::Survey;
 use super::settings::Limits;
 
@@ -30,6 +32,8 @@ pub enum Unread {
     TooLarge,
     /// It did not come at once and streams.
     Streamed,
+    /// Other bodies that are held leave no room for it.
+    NoRoom,
 }
 
 impl Unread {
@@ -40,6 +44,7 @@ impl Unread {
             Unread::Encoded => Some("encoded"),
             Unread::TooLarge => Some("too_large"),
             Unread::Streamed => Some("streamed"),
+            Unread::NoRoom => Some("no_room"),
         }
     }
 }
@@ -47,8 +52,8 @@ impl Unread {
 /// A body after the attempt: whole, or to be streamed and why.
 #[derive(Debug)]
 pub enum Read {
-    /// The whole body, in one piece.
-    Whole(Bytes),
+    /// The whole body, in one piece, and its share of what may be held.
+    Whole(Bytes, Option<Reserved>),
     /// The body as it has to be sent on, unread.
     Unread(RequestBody, Unread),
 }
@@ -60,6 +65,7 @@ pub async fn message(
     survey: Survey,
     expects: bool,
     limits: &Limits,
+    budget: &Arc<Budget>,
 ) -> Read {
     let unread = |body, why| Read::Unread(RequestBody::stream(body), why);
     if head.method != Method::POST || media(&head.headers) != Media::Json || body.is_end_stream() {
@@ -75,8 +81,17 @@ pub async fn message(
     if length.is_some_and(|length| length > limits.max_body_bytes as u64) {
         return unread(body, Unread::TooLarge);
     }
-    let (first, joined) = (Bytes::new(), BytesMut::new());
-    Reader { body, first, joined, last: None, length: 0 }.run(length.is_some(), limits).await
+    let reader = Reader {
+        body,
+        first: Bytes::new(),
+        joined: BytesMut::new(),
+        last: None,
+        length: 0,
+        expected: length.and_then(|length| usize::try_from(length).ok()),
+        budget,
+        reserved: None,
+    };
+    reader.run(length.is_some(), limits).await
 }
 
 /// The kinds of content that are looked into.
@@ -112,7 +127,7 @@ pub fn is_encoded(headers: &HeaderMap) -> bool {
         .any(|value| !crate::w3c::trim_ows(value.as_bytes()).eq_ignore_ascii_case(b"identity"))
 }
 
-struct Reader {
+struct Reader<'a> {
     body: Incoming,
     first: Bytes,
     /// The first piece and all others, from the second on. Kept apart, tiny
@@ -121,6 +136,11 @@ struct Reader {
     /// Trailers or a failure, which came last.
     last: Option<Result<Frame<Bytes>, hyper::Error>>,
     length: usize,
+    /// The length that the head names.
+    expected: Option<usize>,
+    budget: &'a Arc<Budget>,
+    /// What is held for it, once it takes more than one read.
+    reserved: Option<Reserved>,
 }
 
 /// How a turn of reading went.
@@ -133,9 +153,11 @@ enum Step {
     TooLarge,
     /// Trailers or a failure came, which only a streamed body can pass on.
     Streams,
+    /// There is no room to wait for the rest.
+    NoRoom,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Reads until the end, the limit or the pause that shows a stream. A
     /// body of known length is given longer, since its end is sure to come.
     async fn run(mut self, known: bool, limits: &Limits) -> Read {
@@ -154,15 +176,19 @@ impl Reader {
         match step {
             // Sent as a whole it would lose its chunked framing.
             Step::End if self.length == 0 && !known => self.give_back(Unread::NotJson),
-            Step::End | Step::Data => Read::Whole(self.data()),
+            Step::End | Step::Data => Read::Whole(self.data(), self.reserved),
             Step::TooLarge => self.give_back(Unread::TooLarge),
             Step::Streams => self.give_back(Unread::Streamed),
+            Step::NoRoom => self.give_back(Unread::NoRoom),
         }
     }
 
     /// Waits for the rest, up to one deadline; where the length is not known
     /// also only for as long as no pause is longer than the gap.
     async fn wait(&mut self, known: bool, limits: &Limits) -> Step {
+        if !self.has_room() {
+            return Step::NoRoom;
+        }
         let wait = if known { limits.body_wait } else { limits.body_gap };
         let mut deadline = Instant::now() + wait;
         // A body that trickles for ever is a stream, however short its pauses.
@@ -194,12 +220,30 @@ impl Reader {
         if self.first.is_empty() {
             self.first = data;
         } else {
+            let room = self.has_room();
             if self.joined.is_empty() {
+                // Known to be within the limit, and so joined without growing.
+                self.joined.reserve(self.expected.filter(|_| room).unwrap_or(self.length));
                 self.joined.extend_from_slice(&self.first);
             }
             self.joined.extend_from_slice(&data);
+            if !room {
+                return Poll::Ready(Step::NoRoom);
+            }
         }
         Poll::Ready(if self.length > max { Step::TooLarge } else { Step::Data })
+    }
+
+    /// Whether the body may be held, as far as its length is known.
+    fn has_room(&mut self) -> bool {
+        let wanted = self.expected.unwrap_or(self.length);
+        match &mut self.reserved {
+            Some(reserved) => reserved.grow_to(wanted),
+            None => {
+                self.reserved = self.budget.reserve(wanted);
+                self.reserved.is_some()
+            }
+        }
     }
 
     fn streams(&mut self, last: Result<Frame<Bytes>, hyper::Error>) -> Poll<Step> {

@@ -131,6 +131,9 @@ pub struct Limits {
     /// Longest request or response body that the message view reads, in
     /// bytes. A longer body streams through and is traced by its headers.
     pub max_body_bytes: usize,
+    /// Most bytes of request bodies that are held until they have come whole,
+    /// over all connections. A body without room streams through.
+    pub held_bytes: usize,
     /// Longest single server-sent event that is looked into, in bytes.
     /// A longer one streams through unseen.
     pub max_event_bytes: usize,
@@ -187,6 +190,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_body_bytes: MIB,
+            held_bytes: 64 * MIB,
             max_event_bytes: MIB,
             max_head_bytes: 64 * KIB,
             max_headers: HYPER_HEADERS,

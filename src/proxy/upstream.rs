@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::body::{RequestBody, Unmeasured};
+use super::error::is_unhandled;
 use super::settings::{Limits, Target};
 use super::wake::Nudge;
 use super::worker::Worker;
@@ -94,7 +95,8 @@ impl Drop for Guard {
 pub struct Failed {
     /// What hyper says.
     pub error: hyper::Error,
-    /// Whether no byte of the request has left.
+    /// Whether no byte of the request has left, or the upstream says that it
+    /// has handled none.
     pub unsent: bool,
     /// Whether the connection had served an exchange before.
     pub reused: bool,
@@ -160,6 +162,11 @@ impl Upstreams {
         let upstream = Arc::new(upstream);
         self.add(Arc::clone(&upstream));
         Ok(upstream)
+    }
+
+    /// Lets go of a connection, so that the next exchange gets another.
+    pub fn forget(&self, upstream: &Arc<Upstream>) {
+        self.lock().retain(|one| !Arc::ptr_eq(one, upstream));
     }
 
     /// Whether a connection has ended and nobody has asked for it since.
@@ -328,7 +335,7 @@ impl Upstream {
     }
 
     /// Takes the request out of its place, sends it and waits for the head of
-    /// its response. After a failure before any byte of it left it is back.
+    /// its response. After a failure it is back if it may be sent once more.
     pub async fn send(&self, request: &mut Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
         let reused = self.used.load(Ordering::Relaxed);
         let mut unsent = false;
@@ -417,13 +424,17 @@ async fn send_http2(
 ) -> Answered {
     *request.version_mut() = Version::HTTP_2;
     sender.ready().await.inspect_err(|_| *unsent = true)?;
-    let answered = sender.try_send_request(std::mem::take(request).map(Unmeasured)).await;
+    let (head, body) = std::mem::take(request).into_parts();
+    let again = body.again().map(|body| Request::from_parts(head.clone(), body));
+    let answered = sender.try_send_request(Request::from_parts(head, Unmeasured(body))).await;
     answered.map_err(|mut failed| {
-        if let Some(message) = failed.take_message() {
-            *request = message.map(|body| body.0);
+        let message = failed.take_message().map(|message| message.map(|body| body.0));
+        let error = failed.into_error();
+        if let Some(message) = message.or(again.filter(|_| is_unhandled(&error))) {
+            *request = message;
             *unsent = true;
         }
-        failed.into_error()
+        error
     })
 }
 

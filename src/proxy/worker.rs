@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
+use super::budget::Budget;
 use super::exchange::Forgotten;
 use super::peers::Peers;
 use super::settings::{Authority, Limits, Originate, Propagation, SpanRules};
@@ -39,6 +40,8 @@ pub struct Worker {
     pub resolver: Resolver,
     /// How TLS is spoken to servers, where any is; the same for all workers.
     pub connector: Option<Arc<Connector>>,
+    /// What held request bodies may take; the same for all workers.
+    pub held: Arc<Budget>,
     /// Counters.
     pub metrics: Metrics,
     /// Storage of spans that ended, to be used again.

@@ -32,6 +32,38 @@ fn body_bytes_a_longer_call_streams_and_keeps_its_bytes() {
 }
 
 #[test]
+fn held_bytes_a_body_without_room_streams() {
+    let mut mesh = Mesh::with(Direction::Inbound, "limits: { held_bytes: 2KiB, body_wait: 1m }");
+    let (mut client, mut server) = mesh.pair();
+    let call = |length: usize| {
+        let name = "n".repeat(length - CALL.len());
+        CALL.replace(r#""a""#, &format!(r#""a{name}""#))
+    };
+    // Twice, because what was held has to be given back.
+    for _ in 0..2 {
+        let body = call(1500);
+        client.send(format!("{}{}", post(&mesh, "Content-Length: 1500"), &body[..1000]));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        client.send(&body[1000..]);
+        let length = field(&server.head(), "content-length").unwrap().parse().unwrap();
+        assert!(find(&server.take(length), b"traceparent").is_some(), "it was held until it was whole");
+        server.send(OK);
+        client.expect(OK);
+    }
+    let body = call(3000);
+    client.send(format!("{}{}", post(&mesh, "Content-Length: 3000"), &body[..1000]));
+    assert!(field(&server.head(), "traceparent").is_some());
+    server.expect(&body[..1000]);
+    client.send(&body[1000..]);
+    server.expect(&body[1000..]);
+    server.send(OK);
+    client.expect(OK);
+    drop((client, server));
+    mesh.stop();
+    assert!(mesh.exported(b"no_room"));
+}
+
+#[test]
 fn event_bytes_a_longer_event_passes_unseen() {
     let mut mesh = Mesh::with(Direction::Inbound, "limits: { event_bytes: 100B }");
     let (mut client, mut server) = mesh.pair();

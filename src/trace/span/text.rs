@@ -42,7 +42,13 @@ impl Texts {
 
     /// Copies text, cut at `max_chars` characters and at what the string still takes.
     pub(super) fn store(&mut self, text: &str, max_chars: Option<u32>) -> Text {
-        self.join(&[limited(text, max_chars)])
+        let text = limited(text, max_chars);
+        let start = self.string.len();
+        if text.len() > MAX_TEXT_BYTES.saturating_sub(start) {
+            return self.join(&[text]);
+        }
+        self.string.push_str(text);
+        Text::At { start: as_u32(start), len: as_u32(text.len()) }
     }
 
     /// Copies several texts as one.
