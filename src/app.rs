@@ -26,10 +26,12 @@ use crate::net::listen;
 use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsError;
-use crate::proxy::accept;
+use crate::proxy::accept::{self, Door};
 use crate::proxy::budget::Budget;
 use crate::proxy::peers::Peers;
+use crate::proxy::redirected::Redirection;
 use crate::proxy::route::Route;
+use crate::proxy::settings::Redirected;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::trace::ids::Ids;
 use crate::trace::links::Method;
@@ -80,6 +82,8 @@ pub struct Sidecar {
     pub inbound: Vec<SocketAddr>,
     /// Where the outbound listeners are, in the order of the configuration.
     pub outbound: Vec<SocketAddr>,
+    /// Where redirected connections are taken, first those from outside.
+    pub redirected: Vec<SocketAddr>,
     /// Where the admin port is, if anywhere.
     pub admin: Option<SocketAddr>,
     /// The counters of this sidecar.
@@ -123,8 +127,9 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     let (phase, phases) = watch::channel(Phase::Serving);
 
     let mut sidecar = Sidecar {
-        inbound: bound.addresses(|route| !route.is_outbound()),
-        outbound: bound.addresses(Route::is_outbound),
+        inbound: bound.addresses(|door| matches!(door, Door::Explicit(route) if !route.is_outbound())),
+        outbound: bound.addresses(|door| matches!(door, Door::Explicit(route) if route.is_outbound())),
+        redirected: bound.addresses(|door| matches!(door, Door::Redirected(_))),
         admin: bound.admin.as_ref().and_then(|listener| listener.local_addr().ok()),
         metrics: metrics.clone(),
         phase,
@@ -210,7 +215,7 @@ impl Sidecar {
 }
 
 struct Bound {
-    listeners: Vec<(Arc<Route>, Vec<TcpListener>)>,
+    listeners: Vec<(Door, Vec<TcpListener>)>,
     admin: Option<TcpListener>,
 }
 
@@ -225,11 +230,14 @@ fn bind(config: &Config, tls: &Tls) -> Result<Bound, StartError> {
         }) {
             return Err(StartError::Loop(at));
         }
-        listeners.push((Arc::new(Route::inbound(inbound, tls.acceptor.as_ref())), sockets));
+        listeners.push((Door::Explicit(Arc::new(Route::inbound(inbound, tls.acceptor.as_ref()))), sockets));
     }
     for outbound in &config.outbound {
         let sockets = bind_one("--outbound", outbound.listen, count)?;
-        listeners.push((Arc::new(Route::outbound(outbound)), sockets));
+        listeners.push((Door::Explicit(Arc::new(Route::outbound(outbound))), sockets));
+    }
+    if let Some(redirected) = &config.redirected {
+        listeners.extend(bind_redirected(redirected, count)?);
     }
     let admin = match config.admin {
         Some(address) => bind_one("--admin", address, 1)?.pop(),
@@ -238,19 +246,37 @@ fn bind(config: &Config, tls: &Tls) -> Result<Bound, StartError> {
     Ok(Bound { listeners, admin })
 }
 
+/// The listeners for redirected connections; where the machine has no IPv6,
+/// those for IPv4 suffice.
+fn bind_redirected(ports: &Redirected, count: usize) -> Result<Vec<(Door, Vec<TcpListener>)>, StartError> {
+    let door = |outbound| Door::Redirected(Arc::new(Redirection::new(outbound, ports.clone())));
+    let [inbound, outbound_v4, outbound_v6] = ports.addresses();
+    let (from_outside, from_inside) = (door(false), door(true));
+    let mut listeners = vec![
+        (from_outside, bind_one("--redirected-inbound", inbound, count)?),
+        (from_inside.clone(), bind_one("--redirected-outbound", outbound_v4, count)?),
+    ];
+    match bind_one("--redirected-outbound", outbound_v6, count) {
+        Ok(sockets) => listeners.push((from_inside, sockets)),
+        Err(StartError::Bind { error, .. }) if listen::is_absent(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(listeners)
+}
+
 fn bind_one(flag: &'static str, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, StartError> {
     listen::bind_dual(address, count).map_err(|error| StartError::Bind { flag, address, error })
 }
 
 impl Bound {
-    fn addresses(&self, wanted: impl Fn(&Route) -> bool) -> Vec<SocketAddr> {
-        let wanted = self.listeners.iter().filter(|(route, _)| wanted(route));
+    fn addresses(&self, wanted: impl Fn(&Door) -> bool) -> Vec<SocketAddr> {
+        let wanted = self.listeners.iter().filter(|(door, _)| wanted(door));
         wanted.filter_map(|(_, sockets)| sockets.first()?.local_addr().ok()).collect()
     }
 
-    fn of_worker(&self, index: usize) -> Result<Vec<(Arc<Route>, TcpListener)>, StartError> {
-        let sockets = self.listeners.iter().filter_map(|(route, sockets)| Some((route, sockets.get(index)?)));
-        let cloned = sockets.map(|(route, socket)| Ok((Arc::clone(route), socket.try_clone()?)));
+    fn of_worker(&self, index: usize) -> Result<Vec<(Door, TcpListener)>, StartError> {
+        let sockets = self.listeners.iter().filter_map(|(door, sockets)| Some((door, sockets.get(index)?)));
+        let cloned = sockets.map(|(door, socket)| Ok((door.clone(), socket.try_clone()?)));
         cloned.collect::<io::Result<_>>().map_err(StartError::Thread)
     }
 }
@@ -264,7 +290,11 @@ fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings
         span_limits: config.export.span_limits,
         originate: config.tls.originate.clone(),
         disabled: config.sdk_disabled || !exporter.is_enabled(),
-        listening: forward.filter(|(o, _)| o.target.is_none()).map(|(_, at)| *at).collect(),
+        listening: forward
+            .filter(|(o, _)| o.target.is_none())
+            .map(|(_, at)| *at)
+            .chain(sidecar.redirected.iter().copied())
+            .collect(),
     }
 }
 
@@ -305,16 +335,16 @@ fn thread(
 /// One worker: accepts on its sockets, and looks after its connections.
 async fn work(
     worker: Arc<Worker>,
-    listeners: Vec<(Arc<Route>, TcpListener)>,
+    listeners: Vec<(Door, TcpListener)>,
     started: SyncSender<io::Result<()>>,
     mut phases: watch::Receiver<Phase>,
     looks_after_peers: bool,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
     let mut serves = Ok(());
-    for (route, listener) in listeners {
+    for (door, listener) in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(accepting.spawn(accept::run(listener, route, Arc::clone(&worker)))),
+            Ok(listener) => drop(accepting.spawn(accept::run(listener, door, Arc::clone(&worker)))),
             Err(error) => serves = Err(error),
         }
     }

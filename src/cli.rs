@@ -4,6 +4,8 @@
 //! command line or configuration is exit code 2, success is 0 and anything
 //! else is 1.
 
+mod capture;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,14 +13,21 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::capture::{CaptureArgs, RuleArgs};
 use crate::config::{self, Config, Environment, Flags};
 use crate::shim;
+
+pub use self::capture::Task as CaptureTask;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Action {
     /// Run the sidecar.
     Proxy(Box<Config>),
+    /// Install, print or remove the rules of capture.
+    Capture(CaptureTask),
+    /// Hold a network namespace until told to end.
+    Pause,
     /// Run the demonstration.
     Demo {
         /// End after the scripted calls.
@@ -92,6 +101,8 @@ where
             let config = Config::load(&args.flags(), env).map_err(Stop::Config)?;
             Ok(Action::Proxy(Box::new(config)))
         }
+        Command::Capture(args) => args.action(env).map_err(Stop::Config),
+        Command::Pause(PauseArgs {}) => Ok(Action::Pause),
         Command::Demo(args) => Ok(Action::Demo { once: args.once }),
         Command::Wait(args) => args.action(env).map_err(Stop::Config),
         Command::Shim(ShimArgs { command: ShimCommand::Install { dir } }) => Ok(Action::InstallShim { dir }),
@@ -115,6 +126,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Proxy(Box<ProxyArgs>),
+    Capture(Box<CaptureArgs>),
+    Pause(PauseArgs),
     Demo(DemoArgs),
     Shim(ShimArgs),
     Wait(WaitArgs),
@@ -148,6 +161,28 @@ struct ProxyArgs {
     #[arg(long, value_name = "LISTEN[=URL]")]
     outbound: Vec<String>,
 
+    /// Serve what the kernel redirects, with the rules of `meshtrace capture install` in place.
+    ///
+    /// Listens on [::]:14006 for inbound connections and on 127.0.0.1:14001 and [::1]:14001 for outbound
+    /// ones; each is passed on to where it was meant to go, traced if it is HTTP and unread if not.
+    /// [env: MESHTRACE_REDIRECTED] [default: off]
+    #[arg(long)]
+    redirected: bool,
+
+    /// Install those rules first, then serve as --redirected does.
+    ///
+    /// For starting as root with the capabilities NET_ADMIN, SETUID and SETGID; it becomes the user of --uid,
+    /// without any capability, before it serves. The rules stay when it ends, so that nothing slips by while
+    /// it restarts; `meshtrace capture remove` takes them away.
+    /// [env: MESHTRACE_CAPTURE] [default: off]
+    #[arg(long)]
+    capture: bool,
+
+    /// Pass redirected connections to these ports on unread: 5432,6000-6010.
+    ///
+    /// [env: MESHTRACE_OPAQUE_PORTS] [file: opaque_ports] [default: none]
+    #[arg(long, value_name = "PORTS")]
+    opaque_ports: Option<String>,
     /// The certificate chain and key (PEM) of the inbound listeners that are written https://LISTEN.
     ///
     /// With CLIENT_CA, clients need a certificate of that authority. A change of the files is taken
@@ -216,6 +251,9 @@ struct ProxyArgs {
     /// [env: MESHTRACE_WORKERS] [default: the CPUs that are granted, at most 4]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
+
+    #[command(flatten)]
+    rules: RuleArgs,
 }
 
 const ENVIRONMENT: &str = "\
@@ -242,6 +280,9 @@ impl ProxyArgs {
         let ProxyArgs {
             inbound,
             outbound,
+            redirected,
+            capture,
+            opaque_ports,
             inbound_tls,
             tls_originate,
             tls_ca,
@@ -252,10 +293,15 @@ impl ProxyArgs {
             admin,
             config,
             workers,
+            rules,
         } = self;
+        let rules = rules.flags();
         Flags {
             inbound,
             outbound,
+            redirected,
+            capture,
+            opaque_ports,
             inbound_tls,
             tls_originate,
             tls_ca,
@@ -266,9 +312,17 @@ impl ProxyArgs {
             admin,
             config,
             workers,
+            rules,
         }
     }
 }
+
+/// Hold a network namespace for other containers, until SIGTERM or Ctrl-C.
+///
+/// Does nothing else. In docker-compose the container that owns the network should be one that is never
+/// restarted, because restarting it takes the rules of capture away.
+#[derive(Debug, Args)]
+struct PauseArgs {}
 
 /// Show it: two small agents, a sidecar each and a collector, in one process.
 ///
@@ -477,7 +531,7 @@ mod tests {
                 let stated = help.contains("[default: ") || !argument.get_default_values().is_empty();
                 assert!(stated, "{name} --{}: {help}", argument.get_id());
                 let flag = argument.get_id().as_str();
-                let variable = format!("MESHTRACE_{}", flag.to_uppercase());
+                let variable = format!("MESHTRACE_{}", flag.to_uppercase().replace('-', "_"));
                 let admin = flag == "agent" && help.contains("MESHTRACE_ADMIN");
                 assert!(flag == "timeout" || admin || help.contains(&variable), "{name} --{flag}: {help}");
             }

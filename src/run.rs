@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::app::{self, StartError};
+use crate::capture::{self, CaptureError, Rules, privileges};
 use crate::check;
-use crate::cli::{self, Action};
+use crate::cli::{self, Action, CaptureTask};
 use crate::config::{Config, Environment, Flags};
 use crate::demo;
 use crate::shim;
@@ -21,6 +22,8 @@ where
     match cli::parse(args, env) {
         Err(stop) => stop.report(),
         Ok(Action::Proxy(config)) => proxy(&config),
+        Ok(Action::Capture(task)) => steer(&task),
+        Ok(Action::Pause) => pause(),
         Ok(Action::Demo { once }) => demo(once),
         Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
         Ok(Action::InstallShim { dir }) => install_shim(&dir),
@@ -31,6 +34,12 @@ where
 
 fn proxy(config: &Config) -> u8 {
     log_to_stderr(config.log_level);
+    // While there is one thread: what it gives up, all others never have.
+    if let Some(rules) = &config.capture
+        && let Err(error) = take_over(rules)
+    {
+        return complain(&error);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),
@@ -40,6 +49,14 @@ fn proxy(config: &Config) -> u8 {
     }
     for line in config.summary() {
         tracing::info!("{line}");
+    }
+    if config.redirected.is_some() && privileges::user() != config.uid {
+        tracing::warn!(
+            "running as user {}, while rules of capture spare user {}: unless they are other ones, connections of \
+             the sidecar come back to it; start it as the user of --uid",
+            privileges::user(),
+            config.uid
+        );
     }
     // Before anything serves, so that no signal finds the default action.
     let mut signals = match runtime.block_on(async { Signals::install() }) {
@@ -59,6 +76,7 @@ fn proxy(config: &Config) -> u8 {
     tracing::info!(
         inbound = ?sidecar.inbound,
         outbound = ?sidecar.outbound,
+        redirected = ?sidecar.redirected,
         admin = ?sidecar.admin,
         "ready"
     );
@@ -79,6 +97,44 @@ fn proxy(config: &Config) -> u8 {
         return 1;
     }
     0
+}
+
+/// Installs the rules and gives up what that took.
+fn take_over(rules: &Rules) -> Result<(), CaptureError> {
+    capture::install(rules)?;
+    tracing::info!(
+        "capture rules installed; they stay when this ends, `meshtrace capture remove` takes them away"
+    );
+    privileges::become_user(rules.uid)
+}
+
+fn steer(task: &CaptureTask) -> u8 {
+    let result = match task {
+        CaptureTask::Install(rules) => capture::install(rules),
+        CaptureTask::Remove => capture::remove(),
+        CaptureTask::Print(rules) => {
+            // A reader that closed the pipe early has seen enough.
+            let _ = io::stdout().write_all(capture::text::ruleset(rules).as_bytes());
+            Ok(())
+        }
+    };
+    result.map_or_else(|error| complain(&error), |()| 0)
+}
+
+/// Waits for the end, as a process that may be the first of its container: it
+/// has no children, so nobody is left to be waited for.
+fn pause() -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    let waited = runtime.block_on(async {
+        let mut signals = Signals::install()?;
+        eprintln!("meshtrace: holding the network namespace until a signal comes");
+        signals.next().await;
+        Ok::<_, io::Error>(())
+    });
+    waited.map_or_else(|error| complain(&error), |()| 0)
 }
 
 fn demo(once: bool) -> u8 {

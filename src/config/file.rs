@@ -20,6 +20,7 @@ use super::file_shape::{PropagationShape, RuleShape};
 use super::file_shape::{SpansShape, Text, TlsShape, ToShape};
 use super::tls::Tls;
 use super::value;
+use crate::capture::Ports;
 use crate::net::tls::{Identity, ServerFiles};
 use crate::proxy::settings::{Destinations, IgnoreRule, Limits, Preference, Propagation, SpanRules};
 use crate::trace::links::Inference;
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) propagation: Propagation,
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
+    pub(crate) opaque_ports: Ports,
 }
 
 impl Settings {
@@ -49,6 +51,7 @@ impl Settings {
             propagation: Propagation::for_service(service),
             tls: Tls::default(),
             limits: Limits::default(),
+            opaque_ports: Vec::new(),
         }
     }
 }
@@ -86,6 +89,7 @@ pub(crate) fn parse(path: &Path, text: &str, service: &str) -> Result<Settings, 
     if let Some(limits) = &shape.limits {
         reader.limits(limits, &mut settings.limits)?;
     }
+    reader.set("opaque_ports", &shape.opaque_ports, value::ports, &mut settings.opaque_ports)?;
     Ok(settings)
 }
 

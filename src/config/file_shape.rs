@@ -18,6 +18,7 @@ pub(crate) struct FileShape {
     pub(crate) propagation: Option<PropagationShape>,
     pub(crate) tls: Option<TlsShape>,
     pub(crate) limits: Option<LimitsShape>,
+    pub(crate) opaque_ports: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::capture::{self, OfProxy};
 use super::error::{Error, Expected, Origin, quote};
 use super::{Environment, Flags, value};
-use crate::proxy::settings::{Authority, Inbound, Outbound};
+use crate::proxy::settings::{Authority, Inbound, Outbound, Redirected};
 
 /// Where the admin port listens when nobody says otherwise: on every address
 /// of both families.
@@ -18,6 +19,7 @@ pub(crate) struct Listeners {
     pub(crate) inbound: Vec<Inbound>,
     pub(crate) outbound: Vec<Outbound>,
     pub(crate) admin: Option<SocketAddr>,
+    pub(crate) capture: OfProxy,
 }
 
 /// Reads the listeners and checks them against each other.
@@ -25,14 +27,16 @@ pub(crate) fn load(flags: &Flags, env: Environment<'_>) -> Result<Listeners, Err
     let inbound = list("--inbound", &flags.inbound, "MESHTRACE_INBOUND", env, inbound)?;
     let outbound = list("--outbound", &flags.outbound, "MESHTRACE_OUTBOUND", env, outbound)?;
     let admin = admin(flags.admin.as_deref(), env)?;
-    if inbound.is_empty() && outbound.is_empty() {
+    let capture = capture::of_proxy(flags, admin.map(|admin| admin.port()), env)?;
+    if inbound.is_empty() && outbound.is_empty() && capture.redirected.is_none() {
         return Err(Error::new(
             Origin::Whole,
             "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), \
-             --outbound LISTEN[=URL] (or MESHTRACE_OUTBOUND), or both",
+             --outbound LISTEN[=URL] (or MESHTRACE_OUTBOUND), or both; or --redirected where \
+             `meshtrace capture install` steers traffic here",
         ));
     }
-    let listeners = Listeners { inbound, outbound, admin };
+    let listeners = Listeners { inbound, outbound, admin, capture };
     refuse_shared_addresses(&listeners)?;
     refuse_loops(&listeners)?;
     Ok(listeners)
@@ -132,6 +136,8 @@ fn refuse_shared_addresses(listeners: &Listeners) -> Result<(), Error> {
     let inbound = listeners.inbound.iter().map(|l| ("--inbound", l.listen));
     let outbound = listeners.outbound.iter().map(|l| ("--outbound", l.listen));
     let admin = listeners.admin.iter().map(|listen| ("--admin", *listen));
+    let redirected = listeners.capture.redirected.iter().flat_map(Redirected::addresses);
+    let admin = admin.chain(redirected.map(|listen| ("--redirected", listen)));
     let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
     for (flag, listen) in inbound.chain(outbound).chain(admin) {
         // Port 0 asks for a free port, a different one each time.

@@ -7,6 +7,7 @@
 
 pub mod error;
 
+mod capture;
 pub(crate) mod env;
 pub(crate) mod file;
 mod file_shape;
@@ -28,12 +29,14 @@ use tracing::level_filters::LevelFilter;
 use self::error::{Error, Origin};
 use self::file::Settings;
 use self::listeners::Listeners;
+use crate::capture::Rules;
 use crate::export::config::ExportConfig;
 use crate::export::resource::{self, Resource};
 use crate::net::probe::TcpProbe;
-use crate::proxy::settings::{Inbound, Limits, Outbound, Propagation, SpanRules};
+use crate::proxy::settings::{Inbound, Limits, Outbound, Propagation, Redirected, SpanRules};
 use crate::trace::{ids::Ids, sampler_config::SamplerConfig};
 
+pub use self::capture::{CaptureFlags, refuse_host_network};
 pub use self::file::MAX_FILE_BYTES;
 pub use self::listeners::DEFAULT_ADMIN;
 pub use self::tls::Tls;
@@ -51,6 +54,12 @@ pub struct Flags {
     pub inbound: Vec<String>,
     /// `--outbound LISTEN[=URL]`, any number of times.
     pub outbound: Vec<String>,
+    /// `--redirected`.
+    pub redirected: bool,
+    /// `--capture`.
+    pub capture: bool,
+    /// `--opaque-ports PORTS`.
+    pub opaque_ports: Option<String>,
     /// `--inbound-tls CERTIFICATE,KEY[,CLIENT_CA]`.
     pub inbound_tls: Option<String>,
     /// `--tls-originate HOST[:PORT]`, any number of times.
@@ -71,6 +80,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--workers N`.
     pub workers: Option<String>,
+    /// What is captured, and where it is redirected to.
+    pub rules: CaptureFlags,
 }
 
 /// Everything that `meshtrace proxy` was told, checked.
@@ -82,6 +93,12 @@ pub struct Config {
     pub outbound: Vec<Outbound>,
     /// What is spoken in TLS, and with which files.
     pub tls: Tls,
+    /// What the kernel redirects, if it does.
+    pub redirected: Option<Redirected>,
+    /// The rules to install before serving, where that is asked for.
+    pub capture: Option<Rules>,
+    /// The user that the rules spare, which is to be ours.
+    pub uid: u32,
     /// Where health and metrics are served, if anywhere.
     pub admin: Option<SocketAddr>,
     /// Where the application is that has to go before we do.
@@ -123,18 +140,25 @@ impl Config {
         let listeners = listeners::load(flags, env)?;
         let workers = workers(flags, env)?;
         let (export, resource) = telemetry(env, &mut warnings)?;
-        let Settings { spans, mut propagation, tls, mut limits } = match file_path(flags, env) {
+        let Settings { spans, mut propagation, tls, mut limits, opaque_ports } = match file_path(flags, env) {
             Some(path) => file::parse(&path, &file::read(&path)?, resource.service_name())?,
             None => Settings::for_service(resource.service_name()),
         };
         propagation.formats = env::propagators(env, &mut warnings)?;
         stop_times(flags, env, &mut limits)?;
         let tls = tls::load(flags, env, tls, &listeners)?;
-        let Listeners { inbound, outbound, admin } = listeners;
+        let Listeners { inbound, outbound, admin, capture } = listeners;
+        let mut redirected = capture.redirected;
+        if let Some(redirected) = &mut redirected {
+            redirected.opaque_ports = capture::opaque_ports(flags, env)?.unwrap_or(opaque_ports);
+        }
         Ok(Config {
             inbound,
             outbound,
             tls,
+            redirected,
+            capture: capture.install,
+            uid: capture.uid,
             admin,
             stop_after: listeners::stop_after(flags, env)?,
             app_probes: probes::load(env)?,
@@ -150,6 +174,19 @@ impl Config {
             warnings,
         })
     }
+}
+
+/// The rules that the flags and variables of `meshtrace capture` ask for.
+///
+/// # Errors
+/// The first setting that cannot be used.
+pub fn capture_rules(
+    flags: &CaptureFlags,
+    admin: Option<&str>,
+    env: Environment<'_>,
+) -> Result<Rules, Error> {
+    let admin = listeners::admin(admin, env)?;
+    capture::rules(flags, admin.map(|admin| admin.port()), env)
 }
 
 /// Where to ask a sidecar on this machine that was started with this flag or in

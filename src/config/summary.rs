@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::Config;
 use super::value::{show_duration, show_size};
-use crate::proxy::settings::{Destinations, Formats, Limits, Preference, Propagation};
+use crate::proxy::settings::{Destinations, Formats, Limits, Preference, Propagation, Redirected};
 use crate::trace::links::Inference;
 
 impl Config {
@@ -30,6 +30,11 @@ impl Config {
         if !self.stop_after.is_empty() {
             let addresses: Vec<String> = self.stop_after.iter().map(ToString::to_string).collect();
             lines.push(format!("stops after nobody accepts on {} any more", addresses.join(", ")));
+        }
+        if let Some(Redirected { inbound, outbound, .. }) = &self.redirected {
+            let installed = if self.capture.is_some() { ", rules installed here" } else { "" };
+            lines
+                .push(format!("redirected connections at {inbound} inbound, {outbound} outbound{installed}"));
         }
         let admin = self.admin.map_or_else(|| "off".to_owned(), |listen| listen.to_string());
         lines.push(format!("admin {admin}, {} worker(s)", self.workers));

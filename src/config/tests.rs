@@ -27,7 +27,7 @@ fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Resul
     })?;
     let Some(text) = file else { return Ok(config) };
     let service = config.resource.service_name();
-    let Settings { spans, propagation, tls, limits } = file::parse(Path::new("m.yaml"), text, service)?;
+    let Settings { spans, propagation, tls, limits, .. } = file::parse(Path::new("m.yaml"), text, service)?;
     Ok(Config { spans, propagation, tls, limits, ..config })
 }
 
@@ -52,6 +52,32 @@ fn nothing_but_a_listener_gives_the_defaults() {
     assert_eq!(config.log_level, LevelFilter::INFO);
     assert_eq!(config.warnings.len(), 1, "only the missing service name: {:?}", config.warnings);
     assert!(config.warnings[0].starts_with("OTEL_SERVICE_NAME"));
+}
+
+#[test]
+fn capture_is_asked_for_by_flag_variable_and_file() {
+    let config = load(&[INBOUND], &[], None).unwrap();
+    assert_eq!((config.redirected, config.capture, config.uid), (None, None, 14100));
+    let variables = [
+        ("MESHTRACE_REDIRECTED", "True"),
+        ("MESHTRACE_REDIRECTED_INBOUND", "15"),
+        ("MESHTRACE_OPAQUE_PORTS", "5432, 6000-6010"),
+        ("MESHTRACE_UID", "7"),
+    ];
+    let config = load(&[], &variables, None).unwrap();
+    let expected = Redirected { inbound: 15, outbound: 14001, opaque_ports: vec![5432..=5432, 6000..=6010] };
+    assert_eq!((config.redirected, config.capture, config.uid), (Some(expected), None, 7));
+    let variables =
+        [("MESHTRACE_CAPTURE", "true"), ("MESHTRACE_INBOUND_PORTS", "8080"), ("POD_IP", "10.0.0.1")];
+    let config = load(&["--admin=off"], &variables, None).unwrap();
+    let rules = Rules { inbound_ports: Some(vec![8080..=8080]), admin: None, ..Rules::default() };
+    assert_eq!((config.redirected.is_some(), config.capture), (true, Some(rules)));
+    let text = Settings::for_service("a");
+    assert_eq!(
+        file::parse(Path::new("m.yaml"), "opaque_ports: 25,110\n", "a").unwrap().opaque_ports.len(),
+        2
+    );
+    assert_eq!(text.opaque_ports, []);
 }
 
 #[test]
@@ -196,7 +222,7 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
         (
             &[],
             &[],
-            "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=URL] (or MESHTRACE_OUTBOUND), or both",
+            "nothing to listen for: give --inbound LISTEN=APP (or MESHTRACE_INBOUND), --outbound LISTEN[=URL] (or MESHTRACE_OUTBOUND), or both; or --redirected where `meshtrace capture install` steers traffic here",
         ),
         (
             &["--inbound=0.0.0.0:8000"],
@@ -345,7 +371,7 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
 fn every_wrong_line_of_the_file_is_named_with_its_place() {
     let host = "expected a host without a port, such as *.example.com or 10.1.2.3";
     let rule = "expected one of path, user_agent, method, host";
-    let root = "expected one of spans, propagation, tls, limits";
+    let root = "expected one of spans, propagation, tls, limits, opaque_ports";
     let cases = [
         ("limit: {}\n", format!("1:1: unknown key \"limit\": {root}")),
         ("spans: {}\n\nsampling: {}\n", format!("3:1: unknown key \"sampling\": {root}")),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Expected;
+use crate::capture::rules::{MAX_LIST, Network, Ports};
 use crate::net::tls::Identity;
 use crate::proxy::settings::{Authority, BaseUrl, Originate};
 use crate::trace::glob::Glob;
@@ -113,6 +114,59 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, Expected> {
 /// A host and its port: `127.0.0.1:8080`, `[::1]:8080`, `app:8080`.
 pub(crate) fn authority(text: &str) -> Result<Authority, Expected> {
     host_port(text, None).ok_or_else(|| "a host with its port, such as 127.0.0.1:8080".into())
+}
+
+/// A TCP port.
+pub(crate) fn port(text: &str) -> Result<u16, Expected> {
+    digits(text)
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+        .ok_or_else(|| "a port from 1 to 65535".into())
+}
+
+/// The number of a user other than root.
+pub(crate) fn uid(text: &str) -> Result<u32, Expected> {
+    // The largest number means "no change" to the kernel.
+    digits(text)
+        .and_then(|uid| u32::try_from(uid).ok())
+        .filter(|uid| (1..u32::MAX).contains(uid))
+        .ok_or_else(|| "the number of a user, from 1 to 4294967294".into())
+}
+
+/// Ports and ranges of ports: `8080,9000-9010`; `none` is no port.
+pub(crate) fn ports(text: &str) -> Result<Ports, Expected> {
+    let one = |text: &str| {
+        let (from, to) = text.split_once('-').unwrap_or((text, text));
+        let (from, to) = (port(from.trim()).ok()?, port(to.trim()).ok()?);
+        (from <= to).then_some(from..=to)
+    };
+    list(text, one)
+        .ok_or_else(|| format!("at most {MAX_LIST} ports and ranges, such as 8080,9000-9010, or none").into())
+}
+
+/// Networks and single addresses: `10.0.0.0/8,fd00::/8`; `none` is nowhere.
+pub(crate) fn networks(text: &str) -> Result<Vec<Network>, Expected> {
+    let one = |text: &str| {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        let prefix =
+            prefix.map_or(Some(whole), |prefix| digits(prefix).and_then(|p| u8::try_from(p).ok()))?;
+        Network::new(address, prefix)
+    };
+    list(text, one)
+        .ok_or_else(|| format!("at most {MAX_LIST} networks, such as 10.0.0.0/8,fd00::/8, or none").into())
+}
+
+fn list<T>(text: &str, one: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    if text.eq_ignore_ascii_case("none") {
+        return Some(Vec::new());
+    }
+    let items: Vec<T> = text.split(',').map(|item| one(item.trim())).collect::<Option<_>>()?;
+    (items.len() <= MAX_LIST).then_some(items)
 }
 
 /// The base of a URL: `http://host`, `https://host:8443/prefix`.
@@ -265,6 +319,36 @@ mod tests {
         let wrong = ["", ":1", "a", "a:", "a:0", "a:65536", "::1:80", "[::1]", "[::1]80", "[a]:1"];
         for text in wrong.into_iter().chain(["a b:1", "u@h:1", "a:1:2", "[::1", "é:1", "a:+1"]) {
             assert_eq!(show(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_lists_with_ranges() {
+        assert_eq!(ports("8080, 9000-9010").ok(), Some(vec![8080..=8080, 9000..=9010]));
+        assert_eq!(ports("none").ok(), Some(vec![]));
+        let many = |count: usize| vec!["1"; count].join(",");
+        assert!(ports(&many(MAX_LIST)).is_ok());
+        for text in ["", ",", "1,", "0", "65536", "2-1", "1-2-3", "-1", "a", "*", &many(MAX_LIST + 1)] {
+            assert!(ports(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_with_prefixes() {
+        let show =
+            |text| networks(text).ok().map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(show("10.1.2.3/8, ::1").unwrap(), ["10.0.0.0/8", "::1"]);
+        assert_eq!(show("none").unwrap(), [""; 0]);
+        for text in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/", "10.0.0.0/-1", "example.com"] {
+            assert_eq!(show(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn users_are_numbers_and_not_root() {
+        assert_eq!(uid("14100").ok(), Some(14100));
+        for text in ["0", "root", "-1", "4294967295"] {
+            assert!(uid(text).is_err(), "{text}");
         }
     }
 

@@ -24,6 +24,8 @@ pub struct ProxyMetrics {
     handshakes_failed: Family<Reason, Counter>,
     /// Changes of certificate files, by what became of them.
     tls_reloads: Family<ResultLabel, Counter>,
+    /// Redirected connections that were not passed on, by reason.
+    redirected_refused: Family<Reason, Counter>,
     /// Configured baggage entries that found no room.
     baggage_full: Counter,
 }
@@ -85,6 +87,11 @@ impl ProxyMetrics {
             metrics.tls_reloads.clone(),
         );
         registry.register(
+            "redirected_refused",
+            "Redirected connections that were not passed on, by reason",
+            metrics.redirected_refused.clone(),
+        );
+        registry.register(
             "baggage_full",
             "Configured baggage entries that found no room in a request's baggage",
             metrics.baggage_full.clone(),
@@ -108,6 +115,12 @@ impl ProxyMetrics {
     pub fn tls_reload(&self, taken: bool) {
         let result = if taken { "taken" } else { "refused" };
         self.tls_reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts a redirected connection that was not passed on. The reason
+    /// comes from a fixed set.
+    pub fn redirected_refused(&self, reason: &'static str) {
+        self.redirected_refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a CLIENT span by the index of its method.

@@ -1,7 +1,13 @@
-//! Tells HTTP/1 and HTTP/2 apart by the first bytes of a connection.
+//! Tells HTTP/1 and HTTP/2 apart by the first bytes of a connection that is
+//! meant for this proxy. [`first`] does so for one that was meant for somebody
+//! else and may carry anything.
 //!
-//! Anything that does not begin with the HTTP/2 preface (RFC 9113, 3.4) is
+//! Here, what does not begin with the HTTP/2 preface (RFC 9113, 3.4) is
 //! taken for HTTP/1, whose parser then refuses what it cannot read.
+
+pub mod first;
+pub mod judge;
+pub mod tls;
 
 use std::io;
 
@@ -9,19 +15,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use self::judge::{FIRST_READ, PREFACE};
 
-/// What the downstream speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.0 or HTTP/1.1.
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-}
-
-/// How much is read to begin with: the head of most requests.
-const FIRST_READ: usize = 2048;
+pub use self::judge::{Carries, Protocol};
 
 /// Waits for the first bytes and says what they begin. The bytes returned
 /// were consumed and have to be read again before the socket. `on_part` is

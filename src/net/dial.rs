@@ -123,7 +123,8 @@ fn telling(before: Option<io::Error>, now: io::Error) -> io::Error {
     }
 }
 
-async fn connect_to(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+/// Connects to an address, for as long as the kernel tries.
+pub async fn connect_to(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let tcp = TcpStream::connect(address).await?;
     super::io::tune(&tcp, address.ip());
     Ok((tcp, address))

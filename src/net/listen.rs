@@ -44,19 +44,22 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 /// address is the IPv6 wildcard, the IPv4 wildcard serves instead.
 pub fn bind_dual(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     match bind(address, count) {
-        Err(error)
-            if address.is_ipv6()
-                && address.ip().is_unspecified()
-                && error.raw_os_error() == Some(EAFNOSUPPORT) =>
-        {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && is_absent(&error) => {
             bind(SocketAddr::from(([0, 0, 0, 0], address.port())), count)
         }
         result => result,
     }
 }
 
-/// The error of Linux for an address family that is switched off.
+/// Whether the error says that the machine has no such address: its family is
+/// switched off as a whole, or for every interface.
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL))
+}
+
+/// Errors of Linux.
 const EAFNOSUPPORT: i32 = 97;
+const EADDRNOTAVAIL: i32 = 99;
 
 #[cfg(test)]
 mod tests {

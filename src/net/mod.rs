@@ -6,6 +6,7 @@ pub mod detect;
 pub mod dial;
 pub mod io;
 pub mod listen;
+pub mod original_dst;
 pub mod probe;
 pub mod registry;
 pub mod resolve;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::connection;
+use super::redirected::{self, Redirection};
 use super::route::Route;
 use super::worker::Worker;
 
@@ -14,8 +15,27 @@ use super::worker::Worker;
 /// accepting again at once would only spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What becomes of the connections of a listener.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// They are meant for this proxy, and their requests go this way.
+    Explicit(Arc<Route>),
+    /// They were meant for somebody else.
+    Redirected(Arc<Redirection>),
+}
+
+impl Door {
+    /// Whether they come from the pod's own application.
+    pub fn is_outbound(&self) -> bool {
+        match self {
+            Door::Explicit(route) => route.is_outbound(),
+            Door::Redirected(redirection) => redirection.is_outbound(),
+        }
+    }
+}
+
 /// Accepts until the future is dropped.
-pub async fn run(listener: TcpListener, route: Arc<Route>, worker: Arc<Worker>) {
+pub async fn run(listener: TcpListener, door: Door, worker: Arc<Worker>) {
     let mut complained = false;
     loop {
         let (tcp, downstream) = match listener.accept().await {
@@ -36,7 +56,15 @@ pub async fn run(listener: TcpListener, route: Arc<Route>, worker: Arc<Worker>) 
             continue;
         };
         worker.metrics.proxy.connections.inc();
-        tokio::spawn(connection::serve(tcp, downstream, Arc::clone(&route), Arc::clone(&worker), watched));
+        let worker = Arc::clone(&worker);
+        match &door {
+            Door::Explicit(route) => {
+                tokio::spawn(connection::serve(tcp, downstream, Arc::clone(route), worker, watched));
+            }
+            Door::Redirected(redirection) => {
+                tokio::spawn(redirected::serve(tcp, downstream, Arc::clone(redirection), worker, watched));
+            }
+        }
     }
 }
 

@@ -112,6 +112,11 @@ pub(super) fn of_peers(span: &mut Span, met: &Met<'_>) {
     if met.outbound {
         span.set_str(key::SERVER_ADDRESS, &met.target.host);
         span.set_int(key::SERVER_PORT, i64::from(met.target.port));
+        if let Some(peer) = met.upstream.filter(|_| met.claimed) {
+            // The name is not what the connection was opened by.
+            span.set_str(key::NETWORK_PEER_ADDRESS, &peer.ip().to_string());
+            span.set_int(key::NETWORK_PEER_PORT, i64::from(peer.port()));
+        }
     } else {
         span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip);
         span.set_int(key::CLIENT_PORT, i64::from(met.downstream.address.port()));

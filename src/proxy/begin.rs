@@ -17,12 +17,13 @@ use super::exchange::{Answer, Awaited, Exchange, Held, MAX_BATCH, Named, Side, W
 use super::headers::{self, Survey};
 use super::inject::{self, Context, Injection};
 use super::read::Read;
-use super::settings::{Authority, Exchange as Described, Preference, Propagation};
+use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
 use super::subject::{Call, Quiet, Subject};
 use super::worker::Worker;
 use crate::mcp::batch;
 use crate::mcp::mesh::mesh_arguments;
 use crate::mcp::message::{self, Doubt, Message, Text};
+use crate::net::dial;
 use crate::trace::context::{Claim, LibraryIds, Outgoing, TraceContext, flags};
 use crate::trace::links::{self, Parent};
 use crate::trace::places::{self, Destination};
@@ -55,10 +56,12 @@ pub struct Met<'a> {
     pub outbound: bool,
     /// Who sent it: the address, as text too, and the port.
     pub downstream: &'a Peer,
-    /// Whom it goes to.
+    /// Whom it goes to, by the name that it was looked up under.
     pub target: &'a Authority,
     /// Whether the side that is not the pod's own is spoken to in TLS.
     pub secure: bool,
+    /// Whether that name is only what the request says, and was not looked up.
+    pub claimed: bool,
     /// What its head holds.
     pub survey: Survey,
     /// The address that was reached there, if any was.
@@ -579,7 +582,10 @@ impl Start<'_> {
     /// Whether our context may go where this call goes.
     fn may_see_context(&self) -> bool {
         let reached = self.met.upstream.map(|address| address.ip());
-        self.propagation().to.include(&self.met.target.host, reached)
+        match &self.propagation().to {
+            Destinations::Private if self.met.claimed => reached.is_some_and(dial::is_private),
+            to => to.include(&self.met.target.host, reached),
+        }
     }
 
     fn injection(&self, subject: &Subject<'_>) -> Injection {

@@ -23,7 +23,7 @@ use super::body::ResponseBody;
 use super::error::Abort;
 use super::flow;
 use super::route::Route;
-use super::upstream::Upstreams;
+use super::upstream::{Reached, Upstreams};
 use super::worker::Worker;
 use crate::net::detect::{self, Protocol};
 use crate::net::io::Stream;
@@ -144,13 +144,26 @@ pub async fn serve(
         Some(acceptor) => Box::pin(open_secure(acceptor, tcp, &worker, &watched)).await,
     };
     let Some((protocol, stream)) = opened else { return };
+    serve_http(stream, downstream, route, worker, watched, (protocol, None)).await;
+}
+
+/// Serves a connection that speaks HTTP, with the upstream connection that it
+/// begins with, if there is one already.
+pub(super) async fn serve_http(
+    stream: Stream,
+    downstream: SocketAddr,
+    route: Arc<Route>,
+    worker: Arc<Worker>,
+    watched: Arc<Watched>,
+    (protocol, reached): (Protocol, Option<Reached>),
+) {
     let finds_loops = !worker.settings.listening.is_empty();
     let connection = Arc::new(Connection {
         secure: route.acceptor().is_some(),
         route,
         worker,
         downstream: Peer::from(downstream),
-        upstreams: Upstreams::new(&watched, finds_loops),
+        upstreams: Upstreams::new(&watched, finds_loops, reached),
         watched,
         in_flight: AtomicUsize::new(0),
         head_begun: AtomicBool::new(false),
@@ -202,7 +215,7 @@ async fn open_secure(
 
 /// A connection on which nothing has begun leaves at once when told to, and
 /// when its time is over.
-async fn until_drained<F: Future>(future: F, watched: &Watched) -> Option<F::Output> {
+pub(super) async fn until_drained<F: Future>(future: F, watched: &Watched) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         watched.set_waker(cx.waker());

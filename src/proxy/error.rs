@@ -133,6 +133,18 @@ impl ProxyError {
         }
     }
 
+    /// Whether it shows in the connection itself where no proxy is between:
+    /// nobody took it, or it broke off before an answer.
+    pub fn ends_connection(&self) -> bool {
+        match self {
+            ProxyError::Dial(..) | ProxyError::Silent(..) => true,
+            ProxyError::Broken(_, breakage) => {
+                matches!(breakage, Breakage::Closed | Breakage::Reset | Breakage::Other)
+            }
+            ProxyError::BadRequest(_) | ProxyError::TooManyHeaders(_) | ProxyError::Loop(_) => false,
+        }
+    }
+
     /// The value of `error.type`, from a fixed and small set.
     pub fn error_type(&self) -> &'static str {
         match self {

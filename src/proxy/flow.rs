@@ -58,10 +58,12 @@ pub async fn handle(
     let upstream = refuse_loop(upstream, &connection, &target);
 
     let outbound = connection.route.is_outbound();
+    let named = connection.route.named(&head);
     let met = Met {
         outbound,
         downstream: &connection.downstream,
-        target: &target.server,
+        target: named.as_ref().unwrap_or(&target.server),
+        claimed: named.is_some(),
         secure: if outbound { target.secure } else { connection.secure },
         survey,
         upstream: upstream.as_ref().ok().map(|(upstream, _)| upstream.peer),
@@ -71,7 +73,7 @@ pub async fn handle(
     let Begun { body, exchange } = begin::begin(&connection.worker, met, &mut head, read);
     let (upstream, guard) = match upstream {
         Ok(reached) => reached,
-        Err(error) => return Ok(fail(&connection, exchange, &error)),
+        Err(error) => return give_up(&connection, exchange, error),
     };
     let mut request = Request::from_parts(head, body);
     let guard = Some(guard);
@@ -113,13 +115,8 @@ impl Forward {
         }
         let mut response = match self.send(request).await {
             Ok(response) => response,
-            Err(Refused::Say(error)) => return Ok(self.fail(&error)),
-            Err(Refused::Abort(error)) => {
-                if let Some(mut exchange) = self.exchange.take() {
-                    exchange.with(|exchange| exchange.failed(&error));
-                }
-                return Err(Abort(error));
-            }
+            Err(Refused::Say(error)) => return give_up(&self.connection, self.exchange, error),
+            Err(Refused::Abort(error)) => return Err(abort(&self.connection, self.exchange, error)),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.asked.upgrade {
             let error = ProxyError::Broken(self.target.to_string(), Breakage::Garbage);
@@ -199,6 +196,30 @@ impl Forward {
     fn fail(self, error: &ProxyError) -> Response<ResponseBody> {
         fail(&self.connection, self.exchange, error)
     }
+}
+
+/// Ends an exchange that got no response. A client that did not mean to talk
+/// to a proxy sees what it would have seen without one.
+fn give_up(
+    connection: &Connection,
+    exchange: Option<Held>,
+    error: ProxyError,
+) -> Result<Response<ResponseBody>, Abort> {
+    if connection.route.is_redirected() && error.ends_connection() {
+        return Err(abort(connection, exchange, error));
+    }
+    Ok(fail(connection, exchange, &error))
+}
+
+/// Ends an exchange with its connection, as the upstream's ended.
+fn abort(connection: &Connection, exchange: Option<Held>, error: ProxyError) -> Abort {
+    if let Some(mut exchange) = exchange {
+        exchange.with(|exchange| exchange.failed(&error));
+    }
+    if connection.route.is_redirected() && !matches!(error, ProxyError::Broken(_, Breakage::Closed)) {
+        connection.torn();
+    }
+    Abort(error)
 }
 
 /// Ends an exchange with the answer of the proxy itself.

@@ -16,6 +16,7 @@ pub mod hop;
 pub mod inject;
 pub mod peers;
 pub mod read;
+pub mod redirected;
 pub mod reverse;
 pub mod route;
 pub mod settings;

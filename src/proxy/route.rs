@@ -22,6 +22,9 @@ pub enum Route {
     Base(Arc<Target>, String),
     /// Outbound to whatever the request names.
     Forward,
+    /// Redirected, in this direction (`true` is outbound): everything goes to
+    /// where the connection was meant to go.
+    Original(Arc<Target>, bool),
 }
 
 impl Route {
@@ -44,7 +47,7 @@ impl Route {
 
     /// Whether requests come from the pod's own application.
     pub fn is_outbound(&self) -> bool {
-        !matches!(self, Route::Inbound(..))
+        !matches!(self, Route::Inbound(..) | Route::Original(_, false))
     }
 
     /// Who answers the TLS of its clients, if they speak any.
@@ -78,7 +81,7 @@ impl Route {
             hop::check_agreement(head)?;
         }
         match self {
-            Route::Inbound(app, _) => Ok(Arc::clone(app)),
+            Route::Inbound(target, _) | Route::Original(target, _) => Ok(Arc::clone(target)),
             Route::Base(server, path) => {
                 prefix(head, path)?;
                 if server.secure {
@@ -98,6 +101,21 @@ impl Route {
                 Ok(Arc::new(Target { server, secure }))
             }
         }
+    }
+
+    /// Whether the connection was meant for somebody else than this proxy.
+    pub fn is_redirected(&self) -> bool {
+        matches!(self, Route::Original(..))
+    }
+
+    /// The server as the application calls it, where its calls are redirected
+    /// and only the request knows a name. It decides nothing about the way.
+    pub fn named(&self, head: &request::Parts) -> Option<Authority> {
+        let Route::Original(target, true) = self else { return None };
+        let host = || head.headers.get(header::HOST)?.to_str().ok()?.parse().ok();
+        let authority = head.uri.authority().cloned().or_else(host)?;
+        let named = split(&authority, authority.port_u16().unwrap_or(target.server.port));
+        (!named.host.is_empty()).then_some(named)
     }
 }
 

@@ -6,7 +6,8 @@
 //! nothing.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::net::dial;
@@ -35,6 +36,28 @@ pub struct Outbound {
     /// The fixed server behind this listener. Without one the listener is a
     /// forward proxy: absolute-form targets, `CONNECT`, or routing by `Host`.
     pub target: Option<BaseUrl>,
+}
+
+/// Listeners for what the kernel redirects, and what of it is not looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirected {
+    /// The port for inbound connections, on all addresses.
+    pub inbound: u16,
+    /// The port for outbound connections, on the loopback addresses.
+    pub outbound: u16,
+    /// Connections to these ports are passed on unread.
+    pub opaque_ports: Vec<RangeInclusive<u16>>,
+}
+
+impl Redirected {
+    /// Every address that is listened on where both families are there.
+    pub fn addresses(&self) -> [SocketAddr; 3] {
+        [
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.inbound)),
+            SocketAddr::from((Ipv4Addr::LOCALHOST, self.outbound)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, self.outbound)),
+        ]
+    }
 }
 
 /// A host and a port, the host being a name or an address without brackets.

@@ -73,6 +73,7 @@ pub async fn connect(
         outbound: true,
         downstream: &connection.downstream,
         target: &target.server,
+        claimed: false,
         secure: false,
         survey: Survey::of(&head.headers),
         upstream: dialled.as_ref().ok().map(|(_, peer)| *peer),

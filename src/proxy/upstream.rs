@@ -43,6 +43,8 @@ pub struct Upstreams {
     /// wait for the one that they will share.
     opening: tokio::sync::Mutex<()>,
     finds_loops: bool,
+    /// A connection to the one target there is, from before the first request.
+    reached: Mutex<Option<Reached>>,
     /// The downstream connection, which is woken when an HTTP/2 one ends.
     downstream: Arc<Watched>,
 }
@@ -74,10 +76,16 @@ struct Http1 {
 }
 
 /// A server that was just connected to, TLS included.
-struct Reached {
-    transport: Transport,
-    peer: SocketAddr,
-    local: Option<IpAddr>,
+#[derive(Debug)]
+pub struct Reached {
+    /// What carries the bytes.
+    pub transport: Transport,
+    /// What was read from it already.
+    pub prefix: Bytes,
+    /// The address that was reached.
+    pub peer: SocketAddr,
+    /// Our own address on it, where that is of interest.
+    pub local: Option<IpAddr>,
 }
 
 /// Holds an HTTP/1 connection for one exchange.
@@ -104,10 +112,12 @@ pub struct Failed {
 
 impl Upstreams {
     /// None yet, for this downstream connection. `finds_loops` says whether
-    /// our own address matters, which costs a question to the kernel.
-    pub fn new(downstream: &Arc<Watched>, finds_loops: bool) -> Self {
+    /// our own address matters, which costs a question to the kernel, and
+    /// `reached` is the first connection where it is there already.
+    pub fn new(downstream: &Arc<Watched>, finds_loops: bool, reached: Option<Reached>) -> Self {
         Upstreams {
             finds_loops,
+            reached: Mutex::new(reached),
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             downstream: Arc::clone(downstream),
@@ -146,22 +156,35 @@ impl Upstreams {
         if shared && let Some(upstream) = self.find(target, version) {
             return Ok(upstream);
         }
-        let server = &target.server;
-        let (tcp, peer) = worker.dial(server).await?;
+        let ready = self.reached.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reached = match ready {
+            Some(reached) => reached,
+            None => self.reach(target, version, worker, by).await?,
+        };
+        let target = Arc::clone(target);
+        let upstream = Upstream::open(target, reached, version, limits, &self.downstream).await?;
+        let upstream = Arc::new(upstream);
+        self.add(Arc::clone(&upstream));
+        Ok(upstream)
+    }
+
+    async fn reach(
+        &self,
+        target: &Target,
+        version: Version,
+        worker: &Worker,
+        by: tokio::time::Instant,
+    ) -> Result<Reached, DialError> {
+        let (tcp, peer) = worker.dial(&target.server).await?;
         let local = if self.finds_loops { tcp.local_addr().ok() } else { None };
         let mut transport = Transport::Tcp(tcp);
         if target.secure {
             // In a box, because it would make every exchange larger.
             let secured = Box::pin(secured(transport, target, version, worker));
             let secured = tokio::time::timeout_at(by, secured).await;
-            transport = secured.map_err(|_| DialError::Timeout(limits.connect_timeout))??;
+            transport = secured.map_err(|_| DialError::Timeout(worker.limits().connect_timeout))??;
         }
-        let reached = Reached { transport, peer, local: local.map(|address| address.ip()) };
-        let target = Arc::clone(target);
-        let upstream = Upstream::open(target, reached, version, limits, &self.downstream).await?;
-        let upstream = Arc::new(upstream);
-        self.add(Arc::clone(&upstream));
-        Ok(upstream)
+        Ok(Reached { transport, prefix: Bytes::new(), peer, local: local.map(|address| address.ip()) })
     }
 
     /// Lets go of a connection, so that the next exchange gets another.
@@ -270,9 +293,9 @@ impl Upstream {
         limits: &Limits,
         downstream: &Arc<Watched>,
     ) -> Result<Self, DialError> {
-        let Reached { transport, peer, local } = reached;
+        let Reached { transport, prefix, peer, local } = reached;
         let signals = Arc::<Signals>::default();
-        let io = TokioIo::new(Stream::new(transport, Bytes::new(), Arc::clone(&signals)));
+        let io = TokioIo::new(Stream::new(transport, prefix, Arc::clone(&signals)));
         let failed = |e: hyper::Error| DialError::Connect(std::io::Error::other(e));
         let protocol = if version == Version::HTTP_2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())

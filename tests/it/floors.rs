@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
     &[&["trace"], &["net"]],
-    &[&["export"]],
+    &[&["export"], &["capture"]],
     &[&["proxy"], &["store", "demo"], &["shim"], &["check"]],
     &[&["admin"], &["config"]],
     &[&["app", "cli", "run"]],

@@ -17,6 +17,10 @@ mod limits;
 mod tls;
 mod transparency;
 
+// How it gets here.
+mod capture;
+mod detection;
+
 // What is said about it.
 mod baggage;
 mod causality;

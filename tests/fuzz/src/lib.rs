@@ -1,8 +1,11 @@
-//! The two rooms that read bytes of the network, compiled without the rest of
-//! the program: they stand on the lowest floor and need nothing above it, and
-//! the fuzzer builds in seconds.
+//! What reads bytes of the network or of the kernel, compiled without the rest
+//! of the program: it needs nothing above it, and the fuzzer builds in seconds.
 
 #[path = "../../../src/mcp/mod.rs"]
 pub mod mcp;
 #[path = "../../../src/w3c/mod.rs"]
 pub mod w3c;
+
+pub mod detect;
+#[path = "../../../src/capture/reply.rs"]
+pub mod reply;

@@ -7,9 +7,75 @@ use crate::support::mesh::Scratch;
 
 const INBOUND: [&str; 2] = ["--inbound", "127.0.0.1:0=127.0.0.1:9"];
 
+const CAPTURE_WORDS: [&str; 22] = [
+    "--inbound-ports",
+    "--skip-inbound-ports",
+    "--skip-outbound-ports",
+    "--outbound-cidrs",
+    "--skip-outbound-cidrs",
+    "--capture-loopback-ports",
+    "--mesh-uid",
+    "--uid",
+    "--redirected-inbound",
+    "--redirected-outbound",
+    "--admin",
+    "MESHTRACE_INBOUND_PORTS",
+    "MESHTRACE_SKIP_INBOUND_PORTS",
+    "MESHTRACE_SKIP_OUTBOUND_PORTS",
+    "MESHTRACE_OUTBOUND_CIDRS",
+    "MESHTRACE_SKIP_OUTBOUND_CIDRS",
+    "MESHTRACE_CAPTURE_LOOPBACK_PORTS",
+    "MESHTRACE_MESH_UID",
+    "MESHTRACE_UID",
+    "14006",
+    "14001",
+    "14100",
+];
+
+#[tokio::test]
+async fn pause_waits_for_a_signal() {
+    for signal in ["TERM", "INT"] {
+        let pause = super::process::Process::start(&["pause"], &[]);
+        pause.says("holding").await;
+        pause.signal(signal);
+        let done = pause.exit().await;
+        assert_eq!((done.code, done.out.as_str()), (Some(0), ""));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_captured_exits_2_and_says_what_is_allowed() {
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 10] = [
+        (&["capture", "print", "--inbound-ports", "http"], &[], "such as 8080,9000-9010, or none, or *"),
+        (&["capture", "print", "--skip-outbound-ports", "0"], &[], "--skip-outbound-ports \"0\": expected"),
+        (
+            &["capture", "print"],
+            &[("MESHTRACE_SKIP_OUTBOUND_CIDRS", "10.0.0.0/40")],
+            "MESHTRACE_SKIP_OUTBOUND_CIDRS",
+        ),
+        (&["capture", "print", "--uid", "0"], &[], "the number of a user, from 1"),
+        (&["capture", "print", "--uid", "1337", "--mesh-uid", "1337"], &[], "a user of its own"),
+        (&["capture", "print", "--redirected-inbound", "14001"], &[], "each needs its own port"),
+        (
+            &["capture", "print", "--admin", "[::]:14006"],
+            &[],
+            "--admin has the port of a redirected listener",
+        ),
+        (&["proxy", "--redirected", "--inbound-ports", "80"], &[], "needs --capture"),
+        (&["proxy"], &[("MESHTRACE_REDIRECTED", "perhaps")], "true or false"),
+        (&["proxy", "--redirected", "--opaque-ports", "x"], &[], "--opaque-ports \"x\": expected"),
+    ];
+    for (args, env, says) in cases {
+        let done = run(args, env).await;
+        assert_eq!((done.code, done.out.as_str()), (Some(2), ""), "{args:?}: {}", done.err);
+        assert!(done.err.contains(says) && done.err.lines().count() == 1, "{args:?}: {}", done.err);
+    }
+}
+
 #[tokio::test]
 async fn help_of_each_command() {
-    let commands: [(&[&str], &[&str]); 5] = [
+    let commands: [(&[&str], &[&str]); 9] = [
         (&["--help"], &["proxy", "demo", "wait", "Exit codes"]),
         (&["-h"], &["proxy", "demo", "wait"]),
         (
@@ -42,6 +108,10 @@ async fn help_of_each_command() {
             ],
         ),
         (&["demo", "--help"], &["--once"]),
+        (&["capture", "--help"], &["install", "print", "remove", "NET_ADMIN", "nftables"]),
+        (&["capture", "install", "--help"], &CAPTURE_WORDS),
+        (&["capture", "print", "--help"], &CAPTURE_WORDS),
+        (&["pause", "--help"], &["SIGTERM", "namespace"]),
         (&["wait", "--help"], &["--admin", "--timeout", "MESHTRACE_ADMIN", "60s"]),
     ];
     for (args, words) in commands {

@@ -58,10 +58,20 @@ pub struct Mesh {
 impl Mesh {
     /// A collector without sidecars.
     pub async fn start() -> Self {
+        Mesh::at(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// The same on a listener that is there already.
+    pub fn at(listener: tokio::net::TcpListener) -> Self {
         let store = Capacity { traces: 50_000, spans: 100_000, bytes: 64 << 20 };
         let limits = Limits { store, ..Limits::default() };
-        let collector = Receiver::start(limits).await.unwrap();
+        let collector = Receiver::serve(listener, limits).unwrap();
         Mesh { collector, running: Mutex::default() }
+    }
+
+    /// Where the collector is.
+    pub fn endpoint(&self) -> String {
+        self.collector.endpoint()
     }
 
     /// A sidecar to be described and started.
