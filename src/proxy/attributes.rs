@@ -4,6 +4,7 @@
 use http::{HeaderName, Method, Version, header, request};
 
 use super::begin::Met;
+use super::mesh::RegistryCall;
 use super::subject::Call;
 use crate::mcp::method::Target;
 use crate::trace::redact;
@@ -105,6 +106,14 @@ pub(super) fn of_version(span: &mut Span, version: Version) {
             _ => "1.1",
         },
     );
+}
+
+/// What a request of an agent to the registry of its mesh is for. There are
+/// few agents, so theirs may be in the name.
+pub(super) fn of_registry(span: &mut Span, call: &RegistryCall<'_>) {
+    span.set_name_parts(call.operation.as_str(), &call.agent);
+    span.set_str(key::AGENT_NAME, &call.agent);
+    span.set_str(key::AGENT_ID, &call.agent_id);
 }
 
 /// Who talks to whom.

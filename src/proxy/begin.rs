@@ -16,6 +16,7 @@ use super::body::RequestBody;
 use super::exchange::{Answer, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
 use super::headers::{self, Survey};
 use super::inject::{self, Context, Injection};
+use super::mesh::Operation;
 use super::read::Read;
 use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
 use super::subject::{Call, Quiet, Subject};
@@ -104,6 +105,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     };
     let start = Start { worker, met, head, message, body: &bytes, note };
     let (subject, endpoint) = start.subject();
+    let subject = subject.or_registry(start.head, &bytes);
     let mut started = start.begin(&subject);
     let side = start.side(&subject, endpoint);
     start.of_session(&subject, side.session, &mut started);
@@ -461,7 +463,7 @@ impl Start<'_> {
         match subject {
             Subject::Quiet(_) => false,
             Subject::Call(call) => !call.notification && call.method != LISTEN,
-            Subject::Http => true,
+            Subject::Registry(_) | Subject::Http => true,
         }
     }
 
@@ -487,7 +489,8 @@ impl Start<'_> {
         let settings = &self.worker.settings;
         let method = match subject {
             Subject::Quiet(_) => return false,
-            Subject::Http if !settings.spans.http => return false,
+            Subject::Registry(_) | Subject::Http if !settings.spans.http => return false,
+            Subject::Registry(call) => Some(call.operation.as_str()),
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
         };
@@ -606,6 +609,9 @@ impl Start<'_> {
                 _ => {
                     attributes::of_http(span, self.head, &self.met);
                     attributes::of_version(span, self.head.version);
+                    if let Subject::Registry(call) = subject {
+                        attributes::of_registry(span, call);
+                    }
                 }
             }
             attributes::of_peers(span, &self.met);
@@ -619,6 +625,7 @@ impl Start<'_> {
         let awaited = match subject {
             Subject::Call(call) if call.notification => Awaited::Acknowledgement,
             Subject::Call(call) => Awaited::Answer(answer(call)),
+            Subject::Registry(call) if call.operation == Operation::Register => Awaited::Registration,
             _ => Awaited::Response,
         };
         Waiting::new(span, self.met.started, awaited)
@@ -679,7 +686,7 @@ fn is_session_long(subject: &Subject<'_>) -> bool {
     match subject {
         Subject::Quiet(_) => true,
         Subject::Call(call) => call.notification || call.method == "initialize" || call.method == LISTEN,
-        Subject::Http => false,
+        Subject::Registry(_) | Subject::Http => false,
     }
 }
 

@@ -152,7 +152,9 @@ impl Exchange {
         target: &Arc<Target>,
     ) {
         self.status = Some(head.status);
-        if let Waiting { span: Some(span), awaited: Awaited::Response, .. } = &mut self.first {
+        if let Waiting { span: Some(span), awaited, .. } = &mut self.first
+            && awaited.is_http()
+        {
             span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(head.status.as_u16()));
         }
         if head.status == StatusCode::NOT_FOUND || (self.side.ends_session && head.status.is_success()) {
@@ -162,7 +164,7 @@ impl Exchange {
             // Beside requests, the head is all the acknowledgement there is.
             self.each(Waiting::acknowledged);
         }
-        let awaits = self.waits().any(|waiting| waiting.is_open() && waiting.answer().is_some());
+        let awaits = self.waits().any(Waiting::is_told_by_body);
         if !awaits && !self.side.is_stream {
             return;
         }
@@ -274,6 +276,7 @@ impl Exchange {
     fn json_ended(&mut self, body: &[u8]) {
         let Exchange { worker, first, more, status, .. } = self;
         let single = more.is_empty();
+        first.registered(body);
         each_answer(body, |message| {
             if message.kind() != Kind::Response {
                 return;
@@ -324,7 +327,9 @@ impl Exchange {
 
     /// The proxy answers in place of the upstream.
     pub fn failed(&mut self, error: &ProxyError) {
-        if let Waiting { span: Some(span), awaited: Awaited::Response, .. } = &mut self.first {
+        if let Waiting { span: Some(span), awaited, .. } = &mut self.first
+            && awaited.is_http()
+        {
             span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(error.status().as_u16()));
         }
         let text = error.to_string();

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod headers;
 pub mod hop;
 pub mod inject;
+pub mod mesh;
 pub mod peers;
 pub mod read;
 pub mod redirected;

@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, request};
 
 use super::headers::Survey;
+use super::mesh::{self, RegistryCall};
 use crate::mcp::message::{Kind, Message, OwnedId};
 use crate::mcp::method::{self, Target};
 
@@ -27,6 +28,8 @@ pub enum Subject<'a> {
     Call(Box<Call<'a>>),
     /// MCP traffic that belongs to no single call and gets no span.
     Quiet(Quiet<'a>),
+    /// A request to the registry of MCP Mesh.
+    Registry(RegistryCall<'a>),
     /// Anything else.
     Http,
 }
@@ -102,7 +105,17 @@ impl<'a> Subject<'a> {
             Subject::Quiet(Quiet::Stream { session, .. } | Quiet::Answer(session) | Quiet::End(session)) => {
                 *session
             }
-            Subject::Http => None,
+            Subject::Registry(_) | Subject::Http => None,
+        }
+    }
+
+    /// The same, or a request to a registry where it is one. `body` is the
+    /// whole body, empty where it was not read.
+    pub fn or_registry(self, head: &'a request::Parts, body: &'a [u8]) -> Self {
+        match self {
+            Subject::Http => mesh::registry_call(&head.method, head.uri.path(), body)
+                .map_or(Subject::Http, Subject::Registry),
+            subject => subject,
         }
     }
 }

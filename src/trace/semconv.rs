@@ -14,6 +14,9 @@ names! {
     MCP_SESSION_ID = "mcp.session.id";
     MCP_RESOURCE_URI = "mcp.resource.uri";
     GEN_AI_OPERATION_NAME = "gen_ai.operation.name";
+    AGENT_ID = "agent.id";
+    AGENT_NAME = "agent.name";
+    AGENT_TARGET = "agent.target";
     GEN_AI_TOOL_NAME = "gen_ai.tool.name";
     GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
     EXECUTE_TOOL = "execute_tool";

@@ -9,6 +9,7 @@ mod bodies;
 mod endings;
 mod errors;
 mod http;
+mod registry;
 mod reverse;
 mod sessions;
 mod soak;

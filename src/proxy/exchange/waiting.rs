@@ -7,6 +7,7 @@ use opentelemetry::trace::SpanKind;
 
 use crate::mcp::message::{Id, Message, OwnedId};
 use crate::proxy::attributes;
+use crate::proxy::mesh;
 use crate::proxy::peers::{Place, SessionKey};
 use crate::proxy::worker::Worker;
 use crate::trace::context::TraceContext;
@@ -38,6 +39,9 @@ pub enum Awaited {
     Answer(Answer),
     /// The acknowledgement of an MCP notification.
     Acknowledgement,
+    /// The end of the response to a registration in a mesh, which says to
+    /// which agents the dependencies were resolved.
+    Registration,
     /// The end of the response.
     Response,
 }
@@ -59,6 +63,11 @@ impl Awaited {
     /// Whether a client that leaves means to cancel: since 2026-07-28.
     pub(super) fn is_modern(&self) -> bool {
         matches!(self, Awaited::Answer(answer) if answer.modern)
+    }
+
+    /// Whether the span is one of HTTP, which says the status of any response.
+    pub(super) fn is_http(&self) -> bool {
+        matches!(self, Awaited::Registration | Awaited::Response)
     }
 }
 
@@ -197,6 +206,20 @@ impl Waiting {
         self.end(worker);
     }
 
+    /// Whether the body of the response says something for the span.
+    pub(super) fn is_told_by_body(&self) -> bool {
+        self.is_open() && matches!(self.awaited, Awaited::Answer(_) | Awaited::Registration)
+    }
+
+    /// Writes what the registry answered onto the span of a registration.
+    pub(super) fn registered(&mut self, body: &[u8]) {
+        if let (Some(span), Awaited::Registration) = (&mut self.span, &self.awaited)
+            && let Some(agents) = mesh::resolved(body)
+        {
+            span.set_str(key::AGENT_TARGET, &agents);
+        }
+    }
+
     /// The message was taken, if that is all that it waits for.
     pub(super) fn acknowledged(&mut self, worker: &Worker) {
         if matches!(self.awaited, Awaited::Acknowledgement) {
@@ -216,7 +239,7 @@ impl Waiting {
                 _ => false,
             };
             let expected = status.is_success() && !unanswered;
-            if !matches!(self.awaited, Awaited::Response) && !expected {
+            if !self.awaited.is_http() && !expected {
                 span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
             }
             let failed = if client { status.as_u16() >= 400 || unanswered } else { status.is_server_error() };
