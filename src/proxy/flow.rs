@@ -58,7 +58,8 @@ pub async fn handle(
     let upstream = refuse_loop(upstream, &connection, &target);
 
     let outbound = connection.route.is_outbound();
-    let named = connection.route.named(&head);
+    // Of TLS the server has proved its name itself.
+    let named = if target.secure { None } else { connection.route.named(&head) };
     let met = Met {
         outbound,
         downstream: &connection.downstream,

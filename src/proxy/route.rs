@@ -71,7 +71,7 @@ impl Route {
 
     /// Finds the target and gives the request the form that it has to have
     /// there. What the client said to a forward proxy alone is taken out.
-    /// `originate` says which targets of a forward proxy are spoken to in TLS.
+    /// `originate` says which targets that the request names are spoken to in TLS.
     pub fn target(
         &self,
         head: &mut request::Parts,
@@ -81,7 +81,13 @@ impl Route {
             hop::check_agreement(head)?;
         }
         match self {
-            Route::Inbound(target, _) | Route::Original(target, _) => Ok(Arc::clone(target)),
+            Route::Inbound(target, _) => Ok(Arc::clone(target)),
+            Route::Original(target, _) if originate.is_empty() => Ok(Arc::clone(target)),
+            Route::Original(target, _) => {
+                let secure = self.named(head).map(|server| originated(head, server, originate));
+                let secure = secure.transpose()?.filter(|named| named.secure);
+                Ok(secure.map_or_else(|| Arc::clone(target), Arc::new))
+            }
             Route::Base(server, path) => {
                 prefix(head, path)?;
                 if server.secure {
@@ -91,14 +97,8 @@ impl Route {
             }
             Route::Forward => {
                 hop::leave_proxy(&mut head.headers);
-                let mut server = named(head)?;
-                let port = originate.iter().find_map(|rule| rule.port_for(&server));
-                let secure = port.is_some() && head.method != Method::CONNECT;
-                if let Some(port) = port.filter(|_| secure) {
-                    server.port = port;
-                    address(head, &server)?;
-                }
-                Ok(Arc::new(Target { server, secure }))
+                let server = named(head)?;
+                originated(head, server, originate).map(Arc::new)
             }
         }
     }
@@ -117,6 +117,22 @@ impl Route {
         let named = split(&authority, authority.port_u16().unwrap_or(target.server.port));
         (!named.host.is_empty()).then_some(named)
     }
+}
+
+/// The server as it is spoken to: in TLS if the list says so, and the request
+/// is then addressed to it.
+fn originated(
+    head: &mut request::Parts,
+    mut server: Authority,
+    originate: &[Originate],
+) -> Result<Target, ProxyError> {
+    let port = originate.iter().find_map(|rule| rule.port_for(&server));
+    let port = port.filter(|_| head.method != Method::CONNECT);
+    if let Some(port) = port {
+        server.port = port;
+        address(head, &server)?;
+    }
+    Ok(Target { server, secure: port.is_some() })
 }
 
 /// Puts the path of the base URL in front of the request's.
@@ -302,6 +318,30 @@ mod tests {
         }
         let mut connect = head("CONNECT", "api.example:443", Some("api.example:443"));
         assert!(!Route::Forward.target(&mut connect, &rules).unwrap().secure, "that TLS is the agent's");
+    }
+
+    #[test]
+    fn redirected_calls_to_hosts_on_the_list_are_spoken_to_in_tls_too() {
+        let rules = [Originate { host: Glob::new("api.example"), port: None }];
+        let to = |port, outbound| {
+            let server = Authority { host: "192.0.2.1".into(), port };
+            Route::Original(Arc::new(Target { server, secure: false }), outbound)
+        };
+        let cases = [
+            (to(80, true), "api.example", "api.example:443"),
+            (to(443, true), "api.example:443", "api.example:443"),
+            (to(8080, true), "api.example:8080", "192.0.2.1:8080"),
+            (to(80, true), "other.example", "192.0.2.1:80"),
+            (to(80, false), "api.example", "192.0.2.1:80"),
+        ];
+        for (route, host, target) in cases {
+            let mut head = head("GET", "/x", Some(host));
+            let found = route.target(&mut head, &rules).unwrap();
+            assert_eq!(found.to_string(), target, "{host}");
+            assert_eq!(found.secure, target.starts_with("api."), "{host}");
+            assert_eq!(head.headers[header::HOST], host);
+            assert!(!route.target(&mut head, &[]).unwrap().secure, "{host}");
+        }
     }
 
     #[test]
