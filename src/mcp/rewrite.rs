@@ -64,6 +64,8 @@ impl Rewriter {
         self.sse.feed(&chunk, |event| {
             if let Some(new) = edit(&event).filter(|_| open)
                 && let Event::Message { data, data_at: Some(at), .. } = event
+                // A `data` line without a colon has no place for other data.
+                && !data.is_empty()
             {
                 out.extend_from_slice(chunk.get(done..at).unwrap_or_default());
                 out.extend_from_slice(&new);

@@ -1,4 +1,4 @@
-//! Feeds bytes to the sse entry of the MCP view: `cargo +nightly fuzz run --fuzz-dir tests/fuzz sse`.
+//! Feeds bytes to the rewriter of streams: `cargo +nightly fuzz run --fuzz-dir tests/fuzz rewrite`.
 
 #![no_main]
 
