@@ -1,9 +1,11 @@
 //! Wires a sidecar together: sockets first, then the worker threads, then the
 //! thread that exports spans and answers on the admin port.
 
+pub mod stdio;
 mod stop;
 mod tls;
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -62,6 +64,14 @@ pub enum StartError {
     /// A TLS file cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The command of a server could not be started.
+    #[error("{}: cannot be started: {error}", command.display())]
+    Command {
+        /// The program.
+        command: OsString,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A thread or its event loop could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -140,15 +150,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         drain_timeout: config.limits.drain_timeout,
     };
     let settings = Arc::new(settings(config, &sidecar, &exporter));
-    let tracer = Arc::new(Tracer {
-        sampler: Sampler::new(&config.sampler),
-        ids: Ids::new(),
-        server_spans: ServerSpans::new(SERVER_SPANS),
-        background: Background::default(),
-        stuck: Stuck::default(),
-        peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
-        tally: Tally::default(),
-    });
+    let tracer = Arc::new(tracer(config));
     let admin = Admin {
         readiness: readiness.clone(),
         registry: Arc::new(registry),
@@ -189,6 +191,18 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     }
     readiness.set_ready();
     Ok(sidecar)
+}
+
+fn tracer(config: &Config) -> Tracer {
+    Tracer {
+        sampler: Sampler::new(&config.sampler),
+        ids: Ids::new(),
+        server_spans: ServerSpans::new(SERVER_SPANS),
+        background: Background::default(),
+        stuck: Stuck::default(),
+        tally: Tally::default(),
+        peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
+    }
 }
 
 impl Sidecar {

@@ -28,6 +28,13 @@ pub enum Action {
     Capture(CaptureTask),
     /// Hold a network namespace until told to end.
     Pause,
+    /// Run a server behind its standard streams.
+    Stdio {
+        /// What it was told.
+        config: Box<Config>,
+        /// The server's command line.
+        command: Vec<OsString>,
+    },
     /// Run the demonstration.
     Demo {
         /// End after the scripted calls.
@@ -103,6 +110,10 @@ where
         }
         Command::Capture(args) => args.action(env).map_err(Stop::Config),
         Command::Pause(PauseArgs {}) => Ok(Action::Pause),
+        Command::Stdio(args) => {
+            let config = Config::for_stdio(args.config, env).map_err(Stop::Config)?;
+            Ok(Action::Stdio { config: Box::new(config), command: args.command })
+        }
         Command::Demo(args) => Ok(Action::Demo { once: args.once }),
         Command::Wait(args) => args.action(env).map_err(Stop::Config),
         Command::Shim(ShimArgs { command: ShimCommand::Install { dir } }) => Ok(Action::InstallShim { dir }),
@@ -128,6 +139,7 @@ enum Command {
     Proxy(Box<ProxyArgs>),
     Capture(Box<CaptureArgs>),
     Pause(PauseArgs),
+    Stdio(StdioArgs),
     Demo(DemoArgs),
     Shim(ShimArgs),
     Wait(WaitArgs),
@@ -324,6 +336,26 @@ impl ProxyArgs {
 #[derive(Debug, Args)]
 struct PauseArgs {}
 
+/// Trace an MCP server that speaks over its standard streams.
+///
+/// Put it in front of the server's command line: it runs the server and passes everything on, every
+/// line as it is but for the context in params._meta, signals, and in the end the exit code. Standard
+/// error is the server's own. Each request gets a SERVER span; its parent is what the message names,
+/// else TRACEPARENT of the environment. The spans are sent before it ends.
+#[derive(Debug, Args)]
+#[command(after_long_help = ENVIRONMENT)]
+struct StdioArgs {
+    /// Read the configuration file (YAML): spans, propagation, limits.
+    ///
+    /// [env: MESHTRACE_CONFIG] [default: none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The server's command line.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
 /// Show it: two small agents, a sidecar each and a collector, in one process.
 ///
 /// Sends a few calls through the sidecars, prints the traces that arrive as trees, then prints a
@@ -491,6 +523,18 @@ mod tests {
     }
 
     #[test]
+    fn stdio_takes_a_command_line_as_it_is() {
+        let line = "meshtrace stdio -- npx -y server --config x -- y";
+        let Ok(Action::Stdio { command, .. }) = run(line, &[]) else { panic!("{line}") };
+        assert_eq!(command, ["npx", "-y", "server", "--config", "x", "--", "y"]);
+        let Err(Stop::Config(error)) = run("meshtrace stdio -- x", &[("OTEL_TRACES_EXPORTER", "console")])
+        else {
+            panic!("stdout is the server's")
+        };
+        assert!(error.to_string().contains("stdout"), "{error}");
+    }
+
+    #[test]
     fn wrong_usage_is_2_and_help_is_0() {
         let code = |line| match run(line, &[]) {
             Err(Stop::Usage(error)) => error.exit_code(),
@@ -498,6 +542,7 @@ mod tests {
         };
         for line in [
             "meshtrace",
+            "meshtrace stdio",
             "meshtrace nonsense",
             "meshtrace proxy --inbund x",
             "meshtrace demo x",

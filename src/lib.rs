@@ -14,6 +14,7 @@ pub mod net;
 pub mod proxy;
 mod run;
 pub mod shim;
+pub mod stdio;
 pub mod store;
 pub mod trace;
 pub mod w3c;

@@ -24,6 +24,7 @@ where
         Ok(Action::Proxy(config)) => proxy(&config),
         Ok(Action::Capture(task)) => steer(&task),
         Ok(Action::Pause) => pause(),
+        Ok(Action::Stdio { config, command }) => stdio(&config, &command, env),
         Ok(Action::Demo { once }) => demo(once),
         Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
         Ok(Action::InstallShim { dir }) => install_shim(&dir),
@@ -135,6 +136,22 @@ fn pause() -> u8 {
         Ok::<_, io::Error>(())
     });
     waited.map_or_else(|error| complain(&error), |()| 0)
+}
+
+/// The server's standard error is its own, so we say only what went wrong.
+fn stdio(config: &Config, command: &[OsString], env: Environment<'_>) -> u8 {
+    log_to_stderr(config.log_level.min(tracing::level_filters::LevelFilter::WARN));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match app::stdio::run(config, command, env) {
+        Ok(status) => app::stdio::ends_like(status),
+        Err(error @ StartError::Tls(_)) => {
+            complain(&error);
+            2
+        }
+        Err(error) => complain(&error),
+    }
 }
 
 fn demo(once: bool) -> u8 {

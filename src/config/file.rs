@@ -108,15 +108,17 @@ impl Reader<'_> {
     }
 
     fn rule(&self, shape: &Spanned<RuleShape>) -> Result<IgnoreRule, Error> {
-        let RuleShape { path, user_agent, method, host } = &shape.value;
+        let RuleShape { path, user_agent, method, host, task_status } = &shape.value;
         let rule = IgnoreRule {
             path: self.optional("spans.ignore path", path, value::path_glob)?,
             user_agent: self.optional("spans.ignore user_agent", user_agent, value::glob)?,
             method: self.optional("spans.ignore method", method, value::glob)?,
             host: self.optional("spans.ignore host", host, value::host_glob)?,
+            task_status: self.optional("spans.ignore task_status", task_status, value::glob)?,
         };
         if rule == IgnoreRule::default() {
-            let problem = "spans.ignore: expected at least one of path, user_agent, method, host";
+            let problem =
+                "spans.ignore: expected at least one of path, user_agent, method, host, task_status";
             return Err(Error::new(self.at(shape), problem));
         }
         Ok(rule)

@@ -59,6 +59,7 @@ pub(crate) struct RuleShape {
     pub(crate) user_agent: Text,
     pub(crate) method: Text,
     pub(crate) host: Text,
+    pub(crate) task_status: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -135,10 +135,38 @@ impl Config {
     /// stands and what is allowed. Values of `OTEL_*` variables that are not
     /// understood are not errors: they end up in `warnings`.
     pub fn load(flags: &Flags, env: Environment<'_>) -> Result<Self, Error> {
-        let mut warnings = Vec::new();
         env::refuse_unsupported(env)?;
         let listeners = listeners::load(flags, env)?;
         let workers = workers(flags, env)?;
+        Config::assemble(listeners, workers, flags, env)
+    }
+
+    /// The same for `meshtrace stdio`, which listens nowhere.
+    ///
+    /// # Errors
+    /// As for [`Config::load`], and where the spans would be printed on the
+    /// stdout that belongs to the server.
+    pub fn for_stdio(file: Option<PathBuf>, env: Environment<'_>) -> Result<Self, Error> {
+        env::refuse_unsupported(env)?;
+        let exporter = env("OTEL_TRACES_EXPORTER").unwrap_or_default();
+        if exporter.trim().eq_ignore_ascii_case("console") {
+            let problem =
+                "OTEL_TRACES_EXPORTER=console: expected otlp or none, since stdout belongs to the server";
+            return Err(Error::new(Origin::Whole, problem));
+        }
+        let capture = capture::OfProxy { redirected: None, install: None, uid: 0 };
+        let listeners = Listeners { inbound: Vec::new(), outbound: Vec::new(), admin: None, capture };
+        let flags = Flags { config: file, ..Flags::default() };
+        Config::assemble(listeners, 1, &flags, env)
+    }
+
+    fn assemble(
+        listeners: Listeners,
+        workers: usize,
+        flags: &Flags,
+        env: Environment<'_>,
+    ) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
         let (export, resource) = telemetry(env, &mut warnings)?;
         let Settings { spans, mut propagation, tls, mut limits, opaque_ports } = match file_path(flags, env) {
             Some(path) => file::parse(&path, &file::read(&path)?, resource.service_name())?,

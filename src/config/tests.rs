@@ -370,14 +370,14 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
 #[test]
 fn every_wrong_line_of_the_file_is_named_with_its_place() {
     let host = "expected a host without a port, such as *.example.com or 10.1.2.3";
-    let rule = "expected one of path, user_agent, method, host";
+    let rule = "expected one of path, user_agent, method, host, task_status";
     let root = "expected one of spans, propagation, tls, limits, opaque_ports";
     let cases = [
         ("limit: {}\n", format!("1:1: unknown key \"limit\": {root}")),
         ("spans: {}\n\nsampling: {}\n", format!("3:1: unknown key \"sampling\": {root}")),
         ("spans:\n  htp: true\n", "2:3: unknown key \"htp\": expected one of http, ignore".into()),
         ("spans: { ignore: [{ paths: /a }] }\n", format!("1:21: unknown key \"paths\": {rule}")),
-        ("spans: { ignore: [{}] }\n", "1:19: spans.ignore: expected at least one of path, user_agent, method, host".into()),
+        ("spans: { ignore: [{}] }\n", "1:19: spans.ignore: expected at least one of path, user_agent, method, host, task_status".into()),
         ("spans:\n  ignore:\n    - path: health\n", "3:13: spans.ignore path \"health\": expected a path that starts with /, in which * stands for any text".into()),
         ("spans: { ignore: [{ method: '' }] }\n", "1:29: spans.ignore method \"\": expected a pattern, in which * stands for any text and ? for one character".into()),
         ("spans: { ignore: [{ host: 'a:80' }] }\n", format!("1:27: spans.ignore host \"a:80\": {host}")),

@@ -37,6 +37,28 @@ pub fn elements(body: &[u8], most: usize) -> Result<Vec<Range<usize>>, Doubt> {
     if scanner.is_done() { Ok(elements) } else { Err(Doubt::NotJson) }
 }
 
+/// Shows each element, and gives the batch with those in their places that `edit` answers with;
+/// `None` where it answers none.
+pub fn edit(
+    body: &[u8],
+    elements: Vec<Range<usize>>,
+    mut edit: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let (mut out, mut done) = (Vec::new(), 0);
+    for element in elements {
+        if let Some(new) = edit(body.get(element.clone())?) {
+            out.extend_from_slice(body.get(done..element.start)?);
+            out.extend_from_slice(&new);
+            done = element.end;
+        }
+    }
+    if done == 0 {
+        return None;
+    }
+    out.extend_from_slice(body.get(done..)?);
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

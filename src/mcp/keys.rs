@@ -123,6 +123,8 @@ keys! {
         TaskId = "taskId",
         Task = "task",
         Status = "status",
+        Result = "result",
+        Error = "error",
     }
 
     /// `error`.
@@ -134,6 +136,11 @@ keys! {
     /// An object that is looked into for a name.
     NamedKey {
         Name = "name",
+    }
+
+    /// The result of a task.
+    OutcomeKey {
+        IsError = "isError",
     }
 
     /// An object that is looked into for a task.

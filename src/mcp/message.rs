@@ -143,6 +143,10 @@ pub struct Message<'a> {
     pub result_task_id: Option<Text<'a>>,
     /// `result.status`: the state of a task.
     pub result_status: Option<Text<'a>>,
+    /// Whether `result.result.isError` is `true`: what a task came to (MCP 2026-07-28).
+    pub task_is_error: bool,
+    /// `result.error`: why a task failed (MCP 2026-07-28).
+    pub task_error: Option<ErrorView<'a>>,
     /// `error`, unless it is absent or `null`.
     pub error: Option<ErrorView<'a>>,
 

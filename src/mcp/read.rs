@@ -2,7 +2,7 @@
 //! itself, so the nesting of the input never becomes nesting of calls. Results are written in
 //! place, which spares copies of them.
 
-use super::keys::{ErrorKey, Keys, MetaKey, NamedKey, ParamsKey, ResultKey, TaskKey, TopKey};
+use super::keys::{ErrorKey, Keys, MetaKey, NamedKey, OutcomeKey, ParamsKey, ResultKey, TaskKey, TopKey};
 use super::message::{Doubt, ErrorView, Id, Kind, Message, Meta};
 use super::meta::{Place, Points, Slot};
 use super::scan::{Body, Member, Scanner};
@@ -128,6 +128,17 @@ fn result<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'
                 message.is_error = scanner.peek() == b't';
                 return scanner.skip();
             }
+            ResultKey::Result => {
+                let task_is_error = &mut message.task_is_error;
+                object(scanner, |scanner, member: Member<OutcomeKey>| {
+                    if member.key == OutcomeKey::IsError {
+                        *task_is_error = scanner.peek() == b't';
+                    }
+                    scanner.skip()
+                })?;
+                return Ok(());
+            }
+            ResultKey::Error => return error(scanner, &mut message.task_error),
             ResultKey::Other => return scanner.skip(),
         };
         text(scanner, into)

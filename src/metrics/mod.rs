@@ -49,7 +49,7 @@ impl Metrics {
             app_probes_refused,
             export: ExportMetrics::register(registry),
             proxy: ProxyMetrics::register(registry, parent_methods),
-            peers: PeerMetrics::register(registry, &["pending", "sessions"]),
+            peers: PeerMetrics::register(registry, &["pending", "sessions", "tasks", "states"]),
         }
     }
 }

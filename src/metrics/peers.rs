@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 pub struct PeerMetrics {
     entries: Family<Table, Gauge>,
     evicted: Family<Table, Counter>,
+    /// Streams that stay open beyond any answer: what clients listen to.
+    pub streams: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -25,6 +27,11 @@ impl PeerMetrics {
         for table in tables {
             metrics.count(table, 0, 0);
         }
+        registry.register(
+            "meshtrace_streams",
+            "Streams of notifications that are open",
+            metrics.streams.clone(),
+        );
         let registry = registry.sub_registry_with_prefix("meshtrace_peers");
         registry.register(
             "entries",

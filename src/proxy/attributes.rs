@@ -13,7 +13,7 @@ use crate::trace::span::{Span, Value};
 use crate::w3c::traceparent::Traceparent;
 
 /// Name and attributes of an MCP request or notification.
-pub(super) fn of_call(span: &mut Span, call: &Call<'_>) {
+pub(crate) fn of_call(span: &mut Span, call: &Call<'_>) {
     span.set_str(key::MCP_METHOD_NAME, &call.method);
     match (call.known.map(|known| &known.target), call.target.as_deref()) {
         (Some(Target::ToolName), Some(tool)) => {
@@ -49,20 +49,20 @@ pub(super) fn of_call(span: &mut Span, call: &Call<'_>) {
 }
 
 /// The transport of MCP over HTTP.
-pub(super) fn of_protocol(span: &mut Span, version: Version) {
+pub(crate) fn of_protocol(span: &mut Span, version: Version) {
     span.set_static(key::NETWORK_TRANSPORT, "tcp");
     span.set_static(key::NETWORK_PROTOCOL_NAME, "http");
     of_version(span, version);
 }
 
 /// A link to another span, and why.
-pub(super) fn link(span: &mut Span, to: &Traceparent, reason: &'static str) {
+pub(crate) fn link(span: &mut Span, to: &Traceparent, reason: &'static str) {
     let attributes = [(key::MESHTRACE_LINK_REASON, Value::Str(reason))];
     span.add_link(to.trace_id, to.span_id, to.flags, true, &attributes);
 }
 
 /// Name and attributes of any other HTTP request.
-pub(super) fn of_http(span: &mut Span, head: &request::Parts, met: &Met<'_>) {
+pub(crate) fn of_http(span: &mut Span, head: &request::Parts, met: &Met<'_>) {
     let method = known_method(&head.method);
     // A path is unbounded and so never part of a name.
     span.set_name_static(method.unwrap_or("HTTP"));
@@ -97,7 +97,7 @@ fn scheme(met: &Met<'_>) -> &'static str {
 }
 
 /// The version of HTTP.
-pub(super) fn of_version(span: &mut Span, version: Version) {
+pub(crate) fn of_version(span: &mut Span, version: Version) {
     span.set_static(
         key::NETWORK_PROTOCOL_VERSION,
         match version {
@@ -117,7 +117,7 @@ pub(super) fn of_registry(span: &mut Span, call: &RegistryCall<'_>) {
 }
 
 /// Who talks to whom.
-pub(super) fn of_peers(span: &mut Span, met: &Met<'_>) {
+pub(crate) fn of_peers(span: &mut Span, met: &Met<'_>) {
     if met.outbound {
         span.set_str(key::SERVER_ADDRESS, &met.target.host);
         span.set_int(key::SERVER_PORT, i64::from(met.target.port));

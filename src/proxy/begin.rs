@@ -13,7 +13,7 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::attributes;
 use super::body::RequestBody;
-use super::exchange::{Answer, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
+use super::exchange::{Answer, Asked, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
 use super::headers::{self, Survey};
 use super::inject::{self, Context, Injection};
 use super::mesh::Operation;
@@ -109,6 +109,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     let mut started = start.begin(&subject);
     let side = start.side(&subject, endpoint);
     start.of_session(&subject, side.session, &mut started);
+    start.of_others(&subject, &mut started);
     let named = Named::of(&subject);
     let injection = &started.injection;
     let spliced = injection.apply(head, met.survey, &bytes, message, &worker.settings.propagation);
@@ -179,17 +180,17 @@ struct Start<'a> {
 }
 
 /// A decision, and what follows from it.
-pub(super) struct Decided {
+pub(crate) struct Decided {
     /// The span, where it is recorded.
-    pub(super) span: Option<Box<Span>>,
+    pub(crate) span: Option<Box<Span>>,
     /// The context that goes on in either case.
-    pub(super) outgoing: Outgoing,
+    pub(crate) outgoing: Outgoing,
 }
 
 /// Decides about a span, and starts it with what `describe` says of it. The
 /// context that goes on is that of the span; where nothing is recorded it is
 /// the caller's own, since a span of ours would never be seen.
-pub(super) fn decide(
+pub(crate) fn decide(
     worker: &Worker,
     under: Under<'_>,
     kind: SpanKind,
@@ -237,7 +238,7 @@ struct Mesh {
 
 /// What a new span hangs under.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Under<'a> {
+pub(crate) struct Under<'a> {
     /// The trace that it continues.
     context: Option<&'a TraceContext>,
     /// Its parent there.
@@ -247,7 +248,7 @@ pub(super) struct Under<'a> {
 }
 
 impl<'a> Under<'a> {
-    pub(super) fn context(context: Option<&'a TraceContext>) -> Self {
+    pub(crate) fn context(context: Option<&'a TraceContext>) -> Self {
         Under { context, span: context.map(|c| c.parent.span_id), beside: None }
     }
 }
@@ -505,6 +506,7 @@ impl Start<'_> {
             user_agent: header(rules.iter().any(|rule| rule.user_agent.is_some()), header::USER_AGENT),
             method,
             host: host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name)),
+            task_status: None,
         };
         !settings.disabled && !settings.spans.ignores(&described)
     }
@@ -669,12 +671,7 @@ impl Start<'_> {
 }
 
 fn answer(call: &Call<'_>) -> Answer {
-    Answer {
-        id: call.id.clone(),
-        initialize: call.method == "initialize",
-        modern: call.modern,
-        granted: None,
-    }
+    Answer { id: call.id.clone(), asked: Asked::of(&call.method), modern: call.modern, granted: None }
 }
 
 /// The request that stays open for as long as a client listens (MCP 2026-07-28).

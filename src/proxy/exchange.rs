@@ -7,16 +7,18 @@
 
 mod events;
 mod held;
+mod outcome;
 mod waiting;
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, Version, header, response};
+use prometheus_client::metrics::gauge::Gauge;
 
-pub use self::events::{answered, cancelled};
+pub use self::events::{ACKNOWLEDGED, answered, cancelled};
 pub use self::held::{Held, Shared};
-pub use self::waiting::{Answer, Awaited, Forgotten, Waiting};
+pub use self::waiting::{Answer, Asked, Awaited, Forgotten, Waiting};
 use super::connection::Connection;
 use super::error::{Breakage, ProxyError};
 use super::headers::Survey;
@@ -49,6 +51,10 @@ pub struct Exchange {
     stream: Option<Stream>,
     /// What a request for such a stream named.
     named: Option<Box<Named>>,
+    /// The server that answers.
+    target: Option<Arc<Target>>,
+    /// Counts a stream that stays open beyond any answer.
+    listening: Option<Listening>,
     observer: Observer,
     status: Option<StatusCode>,
 }
@@ -132,8 +138,18 @@ impl Exchange {
 
     /// An exchange of several messages.
     pub fn of_batch(worker: Arc<Worker>, first: Waiting, more: Vec<Waiting>, side: Side) -> Self {
-        let (stream, named, status) = (None, None, None);
-        Exchange { worker, first, more, side, stream, named, observer: Observer::Nothing, status }
+        Exchange {
+            worker,
+            first,
+            more,
+            side,
+            stream: None,
+            named: None,
+            target: None,
+            listening: None,
+            observer: Observer::Nothing,
+            status: None,
+        }
     }
 
     /// The same where the request is one for a stream.
@@ -171,6 +187,7 @@ impl Exchange {
         if head.status.is_success() {
             self.session_granted(head, &target.server);
         }
+        self.target = Some(Arc::clone(target));
         if survey.has(Survey::CONTENT_ENCODING) && read::is_encoded(&head.headers) {
             self.note("encoded");
         } else {
@@ -182,6 +199,9 @@ impl Exchange {
                     version: head.version,
                 });
             }
+            if legacy && self.side.is_stream {
+                self.listening = Some(Listening::begin(&self.worker));
+            }
             self.observer = observer(head, self.worker.limits().max_event_bytes, self.stream.is_some());
         }
     }
@@ -192,7 +212,7 @@ impl Exchange {
         let Waiting { span: Some(span), awaited: Awaited::Answer(answer), .. } = &mut self.first else {
             return;
         };
-        if answer.initialize
+        if answer.asked == Asked::Session
             && let Some(id) = head.headers.get(MCP_SESSION_ID).and_then(|v| v.to_str().ok())
         {
             span.set_str(key::MCP_SESSION_ID, id);
@@ -220,7 +240,7 @@ impl Exchange {
             data
         };
         // One that was cancelled on another connection is over too.
-        let open = self.side.is_stream || self.waits().any(Waiting::is_awaited) || self.holds();
+        let open = self.listening.is_some() || self.waits().any(Waiting::is_awaited) || self.holds();
         (data, if open { Progress::Open } else { Progress::Decided })
     }
 
@@ -274,7 +294,7 @@ impl Exchange {
     }
 
     fn json_ended(&mut self, body: &[u8]) {
-        let Exchange { worker, first, more, status, .. } = self;
+        let Exchange { worker, first, more, side, target, status, .. } = self;
         let single = more.is_empty();
         first.registered(body);
         each_answer(body, |message| {
@@ -289,6 +309,7 @@ impl Exchange {
                     && waiting.answer().is_some()
                     && (single || unread || waiting.awaits(message))
                 {
+                    waiting.came_to(worker, *side, target.as_ref().map(|target| &target.server), message);
                     waiting.answered(worker, message, *status);
                     if !unread {
                         break;
@@ -384,12 +405,13 @@ impl Exchange {
 
     /// An answer that came on another connection. Says whether it was awaited.
     pub fn answered_elsewhere(&mut self, message: &Message<'_>, resumed: bool) -> bool {
-        let Exchange { worker, first, more, .. } = self;
+        let Exchange { worker, first, more, side, target, .. } = self;
         let waiting = std::iter::once(first).chain(more).find(|waiting| waiting.awaits(message));
         let Some(waiting) = waiting else { return false };
         if let Some(span) = waiting.span.as_mut().filter(|_| resumed) {
             span.set_bool(key::MESHTRACE_RESUMED, true);
         }
+        waiting.came_to(worker, *side, target.as_ref().map(|target| &target.server), message);
         waiting.answered(worker, message, None);
         true
     }
@@ -432,6 +454,24 @@ impl Exchange {
     }
 }
 
+/// Counts an open stream for as long as it lives.
+#[derive(Debug)]
+struct Listening(Gauge);
+
+impl Listening {
+    fn begin(worker: &Worker) -> Self {
+        let streams = worker.metrics.peers.streams.clone();
+        streams.inc();
+        Listening(streams)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Nobody has it any more: what has not ended ends as it stands.
 impl Drop for Exchange {
     fn drop(&mut self) {
@@ -453,7 +493,7 @@ fn observer(head: &response::Parts, max_event_bytes: usize, may_ask: bool) -> Ob
 }
 
 /// Hands over the message that `data` is, or those of the batch that it is.
-fn each_answer(data: &[u8], mut take: impl FnMut(&Message<'_>)) {
+pub fn each_answer(data: &[u8], mut take: impl FnMut(&Message<'_>)) {
     let mut message = Message::default();
     match message.read_answer(data) {
         Ok(()) => take(&message),

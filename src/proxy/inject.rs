@@ -83,7 +83,7 @@ impl Injection {
     }
 
     /// The body with `_meta` brought up to date, or nothing where it is so already.
-    pub(super) fn splice(
+    pub(crate) fn splice(
         &self,
         body: &[u8],
         message: &Message<'_>,

@@ -2,7 +2,7 @@
 //! top to bottom, and the other files are its steps.
 
 pub mod accept;
-mod attributes;
+pub(crate) mod attributes;
 pub mod begin;
 pub mod body;
 pub mod budget;

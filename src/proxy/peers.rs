@@ -5,6 +5,8 @@
 //! the workers. Peers choose the keys, so nothing here grows without bound:
 //! each table has a cap, an age, and forgets its oldest entry first.
 
+mod work;
+
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use foldhash::quality::RandomState;
 use http::uri::{PathAndQuery, Uri};
 
+pub use self::work::Work;
 use super::exchange::Shared;
 use super::settings::Authority;
 use crate::mcp::message::OwnedId;
@@ -31,6 +34,10 @@ pub struct Peers {
     hasher: RandomState,
     pending: [Mutex<Aged<Key, Arc<Shared>>>; SHARDS],
     sessions: Mutex<Aged<SessionKey, Session>>,
+    /// Tasks, by the requests that they came of.
+    pub tasks: Work,
+    /// Requests that wait for more input, by the state that their retries echo.
+    pub states: Work,
     evicted: Evicted,
     age: Duration,
     closed: AtomicBool,
@@ -87,6 +94,8 @@ impl Peers {
             hasher: RandomState::default(),
             pending: std::array::from_fn(|_| shard()),
             sessions: Mutex::new(Aged::new(capacity)),
+            tasks: Work::new(capacity),
+            states: Work::new(capacity),
             evicted: Evicted::default(),
             age,
             closed: AtomicBool::new(false),
@@ -105,6 +114,12 @@ impl Peers {
         let uri = uri.parse::<Uri>().ok();
         let path = uri.as_ref().and_then(Uri::path_and_query).map_or("", PathAndQuery::as_str);
         SessionKey(self.hasher.hash_one((outbound, server.port, server.host.as_str(), path, "endpoint")))
+    }
+
+    /// The key of what a server calls by this name. The name may be a secret,
+    /// and is not kept.
+    pub fn thing(&self, outbound: bool, server: Option<&Authority>, name: &str) -> u64 {
+        self.hasher.hash_one((outbound, server, name))
     }
 
     /// Remembers such a session.
@@ -176,6 +191,8 @@ impl Peers {
     /// Forgets what is too old, and gives the requests among it.
     pub fn expire(&self, now: Instant) -> Vec<Arc<Shared>> {
         lock(&self.sessions).expire(now, self.age);
+        self.tasks.expire(now, self.age);
+        self.states.expire(now, self.age);
         self.pending.iter().flat_map(|shard| lock(shard).expire(now, self.age)).collect()
     }
 
@@ -196,6 +213,10 @@ impl Peers {
         metrics.count("pending", pending, self.evicted.pending.swap(0, Ordering::Relaxed));
         let sessions = lock(&self.sessions).len();
         metrics.count("sessions", sessions, self.evicted.sessions.swap(0, Ordering::Relaxed));
+        for (table, work) in [("tasks", &self.tasks), ("states", &self.states)] {
+            let (entries, evicted) = work.count();
+            metrics.count(table, entries, evicted);
+        }
     }
 
     fn shard(&self, session: SessionKey) -> MutexGuard<'_, Aged<Key, Arc<Shared>>> {

@@ -13,7 +13,7 @@ use opentelemetry::trace::SpanKind;
 
 use super::attributes;
 use super::begin::{Decided, Peer, Under, decide};
-use super::exchange::{Answer, Awaited, Exchange, MAX_BATCH, Shared, Side, Waiting};
+use super::exchange::{Answer, Asked, Awaited, Exchange, MAX_BATCH, Shared, Side, Waiting};
 use super::headers;
 use super::inject::{Context, Injection};
 use super::peers::{SessionKey, Way};
@@ -84,23 +84,10 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, data: &[u8]) -> Option<Vec<u8>>
         Err(Doubt::Batch) => batch::elements(data, MAX_BATCH).ok()?,
         Err(_) => return None,
     };
-    let (mut out, mut done) = (Vec::new(), 0);
-    for element in batch {
-        let one = data.get(element.clone())?;
-        if let Ok(message) = message::parse(one)
-            && message.kind() == Kind::Request
-            && let Some(new) = ask(one, &message)
-        {
-            out.extend_from_slice(data.get(done..element.start)?);
-            out.extend_from_slice(&new);
-            done = element.end;
-        }
-    }
-    if done == 0 {
-        return None;
-    }
-    out.extend_from_slice(data.get(done..)?);
-    Some(out)
+    batch::edit(data, batch, |one| {
+        let message = message::parse(one).ok().filter(|message| message.kind() == Kind::Request)?;
+        ask(one, &message)
+    })
 }
 
 struct Start<'a> {
@@ -157,7 +144,7 @@ impl Start<'_> {
             None
         };
         if let Some(span) = decided.span {
-            let answer = Answer { id: Some(id), initialize: false, modern: false, granted: None };
+            let answer = Answer { id: Some(id), asked: Asked::Other, modern: false, granted: None };
             let mut waiting = Waiting::new(span, Instant::now(), Awaited::Answer(answer));
             if self.met.outbound {
                 // The application makes calls while it is asked.

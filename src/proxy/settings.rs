@@ -367,6 +367,13 @@ impl SpanRules {
     pub fn ignores(&self, exchange: &Exchange<'_>) -> bool {
         self.ignore.iter().any(|rule| rule.matches(exchange))
     }
+
+    /// Whether some rule says so of a poll, now that its answer has come.
+    pub fn ignores_task(&self, method: &str, status: &str) -> bool {
+        let polls = self.ignore.iter().filter(|rule| rule.task_status.is_some());
+        let exchange = Exchange { method: Some(method), task_status: Some(status), ..Exchange::default() };
+        polls.into_iter().any(|rule| rule.matches(&exchange))
+    }
 }
 
 /// One rule of [`SpanRules::ignore`]. It matches when every field that it
@@ -381,6 +388,9 @@ pub struct IgnoreRule {
     pub method: Option<Glob>,
     /// The host that the request names, without its port, whatever its case.
     pub host: Option<Glob>,
+    /// What the answer to `tasks/get` and its relatives says of the task, such
+    /// as `working`. Goes with `method` alone.
+    pub task_status: Option<Glob>,
 }
 
 /// What an [`IgnoreRule`] looks at; a field that the exchange lacks is `None`
@@ -395,6 +405,8 @@ pub struct Exchange<'a> {
     pub method: Option<&'a str>,
     /// The host that the request names, without its port.
     pub host: Option<&'a str>,
+    /// The state of the task that an answer tells.
+    pub task_status: Option<&'a str>,
 }
 
 impl IgnoreRule {
@@ -408,6 +420,7 @@ impl IgnoreRule {
             self.user_agent.as_ref().map(|p| exact(p, exchange.user_agent)),
             self.method.as_ref().map(|p| exact(p, exchange.method)),
             self.host.as_ref().map(|p| any_case(p, exchange.host)),
+            self.task_status.as_ref().map(|p| exact(p, exchange.task_status)),
         ];
         let mut set = tests.into_iter().flatten().peekable();
         set.peek().is_some() && set.all(|matched| matched)

@@ -126,7 +126,7 @@ fn of_message<'a>(
     said: Option<&'a str>,
     session: Option<&'a str>,
 ) -> Subject<'a> {
-    let (Some(name), Some(jsonrpc)) = (&message.method, &message.jsonrpc) else {
+    let (Some(name), Some(_)) = (&message.method, &message.jsonrpc) else {
         return Subject::Http;
     };
     let name = name.decode();
@@ -143,22 +143,32 @@ fn of_message<'a>(
     };
     let version = in_message.or(said.map(Cow::Borrowed)).or(offered);
     let modern = version.as_deref().is_some_and(is_modern);
-    let target = match known.map(|k| &k.target) {
-        Some(Target::ToolName | Target::PromptName) => message.name.as_ref(),
-        Some(Target::ResourceUri) => message.uri.as_ref(),
-        _ => None,
-    };
-    Subject::Call(Box::new(Call {
-        target: target.map(|t| t.decode()),
-        known,
-        id: message.id.as_ref().and_then(OwnedId::new),
-        notification: message.id.is_none(),
-        modern,
-        session: session.filter(|_| !modern),
-        version,
-        jsonrpc: (!jsonrpc.eq_str("2.0")).then(|| jsonrpc.decode()),
-        method: name,
-    }))
+    let call = Call::of_message(name, message, version);
+    Subject::Call(Box::new(Call { session: session.filter(|_| !modern), ..call }))
+}
+
+impl<'a> Call<'a> {
+    /// What a message of this method says of itself. It names no session.
+    pub fn of_message(method: Cow<'a, str>, message: &Message<'a>, version: Option<Cow<'a, str>>) -> Self {
+        let known = method::lookup(&method);
+        let target = match known.map(|k| &k.target) {
+            Some(Target::ToolName | Target::PromptName) => message.name.as_ref(),
+            Some(Target::ResourceUri) => message.uri.as_ref(),
+            _ => None,
+        };
+        let jsonrpc = message.jsonrpc.as_ref().filter(|jsonrpc| !jsonrpc.eq_str("2.0"));
+        Call {
+            target: target.map(|t| t.decode()),
+            known,
+            id: message.id.as_ref().and_then(OwnedId::new),
+            notification: message.id.is_none(),
+            modern: version.as_deref().is_some_and(is_modern),
+            session: None,
+            version,
+            jsonrpc: jsonrpc.map(|jsonrpc| jsonrpc.decode()),
+            method,
+        }
+    }
 }
 
 /// Since 2026-07-28 the headers mirror method and target, so that a span can

@@ -52,6 +52,9 @@ names! {
     MESHTRACE_RESPONSE = "meshtrace.response";
     MESHTRACE_CANCELLED = "meshtrace.cancelled";
     MESHTRACE_DISCONNECTED = "meshtrace.disconnected";
+    MESHTRACE_RESULT_TYPE = "meshtrace.result.type";
+    MESHTRACE_TASK_ID = "meshtrace.task.id";
+    MESHTRACE_TASK_STATUS = "meshtrace.task.status";
     MESHTRACE_RESUMED = "meshtrace.resumed";
     MESHTRACE_PROGRESS_COUNT = "meshtrace.progress.count";
     MESHTRACE_TUNNEL_SENT = "meshtrace.tunnel.sent_bytes";

@@ -6,5 +6,6 @@ mod admin;
 mod certificates;
 mod process;
 mod serving;
+mod stdio;
 mod stopping;
 mod usage;

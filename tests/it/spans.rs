@@ -14,6 +14,7 @@ mod reverse;
 mod sessions;
 mod soak;
 mod streams;
+mod work;
 
 use std::net::SocketAddr;
 

@@ -6,6 +6,7 @@ use http::Method;
 
 use super::{Start, Started};
 use crate::mcp::message::{Kind, Message};
+use crate::mcp::method::Target;
 use crate::proxy::exchange::{Side, answered, cancelled};
 use crate::proxy::peers::{SessionKey, Way};
 use crate::proxy::subject::{Quiet, Subject};
@@ -76,6 +77,18 @@ impl Start<'_> {
                 }
             }
             _ => {}
+        }
+    }
+    /// Links the message to the request whose work it goes on with: a retry to
+    /// the try that wanted more, a poll to the call that became a task.
+    pub(super) fn of_others(&self, subject: &Subject<'_>, started: &mut Started) {
+        let (Subject::Call(call), Some(message), Some(waiting)) =
+            (subject, self.message, &mut started.waiting)
+        else {
+            return;
+        };
+        if call.known.is_some_and(|known| known.target == Target::TaskId) || message.request_state.is_some() {
+            waiting.goes_on(self.worker, self.met.outbound, Some(self.met.target), message, self.met.started);
         }
     }
 }

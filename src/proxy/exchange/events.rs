@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Exchange, Observer, each_answer};
+use super::{Asked, Exchange, Listening, Observer, each_answer};
 use crate::mcp::message::{self, Kind, Message, OwnedId};
 use crate::mcp::sse::Event;
 use crate::proxy::peers::{SessionKey, Way};
@@ -13,6 +13,9 @@ use crate::proxy::reverse::{self, Met, Network, Owner};
 use crate::proxy::worker::Worker;
 use crate::trace::semconv as key;
 use crate::w3c::traceparent::Traceparent;
+
+/// What a server says first to a client that listens (MCP 2026-07-28).
+pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
 /// The revision whose answers come on a stream of their own.
 const HTTP_SSE: &str = "2024-11-05";
@@ -28,7 +31,12 @@ impl Exchange {
         };
         let mut progress = progress;
         let out = rewriter.pass(data, |event| self.event(event, &mut progress));
-        self.observer = Observer::Events { rewriter, progress };
+        let over = self.listening.is_some() && !self.side.is_stream;
+        self.observer = if over && !rewriter.holds() {
+            Observer::Nothing
+        } else {
+            Observer::Events { rewriter, progress }
+        };
         out
     }
 
@@ -40,8 +48,12 @@ impl Exchange {
         };
         if self.side.is_stream && self.side.session.is_none() {
             // Either it begins with the endpoint, or it is no stream of MCP.
-            self.side.is_stream = name == Some(b"endpoint");
-            self.endpoint(data);
+            if name == Some(b"endpoint") {
+                self.endpoint(data);
+            } else {
+                self.side.is_stream = false;
+                self.listening = None;
+            }
             return None;
         }
         let mut asks = false;
@@ -50,22 +62,33 @@ impl Exchange {
             Kind::Request => asks = true,
             Kind::Notification if is(message, "notifications/progress") => *progress += 1,
             Kind::Notification if is(message, "notifications/cancelled") => self.event_cancels(data),
+            Kind::Notification if is(message, ACKNOWLEDGED) => self.subscribed(),
             Kind::Notification => {}
         });
         if asks { self.event_asks(data) } else { None }
     }
 
     fn event_answers(&mut self, message: &Message<'_>, progress: i64) {
-        let Exchange { worker, first, more, .. } = self;
+        let Exchange { worker, first, more, side, target, .. } = self;
         let mut waits = std::iter::once(first).chain(more);
         if let Some(waiting) = waits.find(|waiting| waiting.awaits(message)) {
             waiting.progressed(progress);
+            waiting.came_to(worker, *side, target.as_ref().map(|target| &target.server), message);
             return waiting.answered(worker, message, None);
         }
         // A stream that was opened for itself brings what another one began.
         if let Some(session) = self.side.session.filter(|_| self.side.is_stream) {
             let resumed = !self.side.elsewhere;
             answered(&self.worker, session, Way::ToServer, message, resumed);
+        }
+    }
+
+    /// The server has begun to notify; what it says from now on is of no interest.
+    pub fn subscribed(&mut self) {
+        let Exchange { worker, first, .. } = self;
+        if first.is_open() && first.answer().is_some_and(|answer| answer.asked == Asked::Notifications) {
+            first.end(worker);
+            self.listening = Some(Listening::begin(&self.worker));
         }
     }
 

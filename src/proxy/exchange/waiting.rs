@@ -46,13 +46,39 @@ pub enum Awaited {
     Response,
 }
 
+/// Requests whose answers say more than how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// `initialize`: it grants the session.
+    Session,
+    /// `subscriptions/listen`: its answer comes when the client has heard enough.
+    Notifications,
+    /// `tasks/get` and its relatives: about work that another request began.
+    Task,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+impl Asked {
+    /// Reads it off the method.
+    pub fn of(method: &str) -> Self {
+        match method {
+            "initialize" => Asked::Session,
+            "subscriptions/listen" => Asked::Notifications,
+            _ if method.starts_with("tasks/") => Asked::Task,
+            _ => Asked::Other,
+        }
+    }
+}
+
 /// The answer that is awaited.
 #[derive(Debug)]
 pub struct Answer {
     /// The id that it has to carry, where the request's was read.
     pub id: Option<OwnedId>,
-    /// Whether it is the answer to `initialize`, which grants the session.
-    pub initialize: bool,
+    /// What it is the answer to, where that matters.
+    pub asked: Asked,
     /// Whether a client that leaves means to cancel: since 2026-07-28.
     pub modern: bool,
     /// The session that the head of the answer to `initialize` named.
@@ -190,7 +216,7 @@ impl Waiting {
         {
             span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
         }
-        if answer.initialize {
+        if answer.asked == Asked::Session {
             let version = message.result_protocol_version.as_ref().map(|version| version.decode());
             if let Some(version) = &version {
                 span.set_str(key::MCP_PROTOCOL_VERSION, version);
@@ -295,6 +321,14 @@ impl Waiting {
             Forgotten::EndOfSession => {
                 return self.failed(worker, "connection_closed", "the session ended without an answer");
             }
+        }
+        self.end(worker);
+    }
+
+    /// The span is of no interest after all.
+    pub(super) fn discard(&mut self, worker: &Worker) {
+        if let Some(span) = self.span.take() {
+            worker.spans.give(span);
         }
         self.end(worker);
     }

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub(super) struct Process {
 pub(super) struct Done {
     /// Its exit code; `None` where a signal ended it.
     pub(super) code: Option<i32>,
+    /// The signal that ended it.
+    pub(super) signal: Option<i32>,
     /// All that it wrote to standard output.
     pub(super) out: String,
     /// All that it wrote to standard error.
@@ -38,9 +41,13 @@ pub(super) async fn run(args: &[&str], env: &[(&str, &str)]) -> Done {
 impl Process {
     /// Starts it.
     pub(super) fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        Process::spawn(args, env, Stdio::null())
+    }
+
+    fn spawn(args: &[&str], env: &[(&str, &str)], stdin: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshtrace"));
         command.args(args).env_clear().envs(env.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (out, err) = (Arc::<Mutex<String>>::default(), Arc::<Mutex<String>>::default());
         let readers = vec![
@@ -72,6 +79,13 @@ impl Process {
         read(&self.out)
     }
 
+    /// Starts it with a pipe to write to.
+    pub(super) fn start_piped(args: &[&str], env: &[(&str, &str)]) -> (Self, ChildStdin) {
+        let mut process = Process::spawn(args, env, Stdio::piped());
+        let stdin = process.child.stdin.take().unwrap();
+        (process, stdin)
+    }
+
     /// Sends a signal by its name.
     pub(super) fn signal(&self, name: &str) {
         let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
@@ -91,7 +105,7 @@ impl Process {
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
-        Done { code: status.code(), out: read(&self.out), err: read(&self.err) }
+        Done { signal: status.signal(), code: status.code(), out: read(&self.out), err: read(&self.err) }
     }
 }
 

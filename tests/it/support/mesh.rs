@@ -21,7 +21,7 @@ use meshtrace::trace::ids::Ids;
 pub use agent::{Agent, Copies};
 pub use client::{Call, Reply};
 pub use mcp::{Era, error, is_error, legacy_call, modern_call, notification, request, result};
-pub use seen::{Link, Span, expected, merge, network, tree};
+pub use seen::{Link, Span, all as all_spans, expected, merge, network, tree};
 pub use server::{Answer, Asked, Server, event};
 
 /// The longest that a test waits for something that is sure to come on a busy machine.

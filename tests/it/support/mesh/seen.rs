@@ -117,7 +117,7 @@ pub fn merge(into: &mut Value, from: Value) {
 }
 
 /// Every span of a store, sorted by start.
-pub(super) fn all(store: &SpanStore) -> Vec<Span> {
+pub fn all(store: &SpanStore) -> Vec<Span> {
     let traces = store.traces();
     let mut spans: Vec<Span> = traces.iter().flat_map(|trace| &trace.spans).map(|span| read(span)).collect();
     spans.sort_by_key(|span| span.start);

@@ -1,0 +1,190 @@
+//! What the two ends of the pipes say to each other: the same spans as over
+//! HTTP, found by line. Nothing here does I/O.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use opentelemetry::trace::SpanKind;
+
+use crate::mcp::batch;
+use crate::mcp::message::{self, Doubt, Kind, Message, OwnedId};
+use crate::proxy::attributes;
+use crate::proxy::begin::{Under, decide};
+use crate::proxy::exchange::{self, Answer, Asked, Awaited, Exchange, MAX_BATCH, Shared, Side, Waiting};
+use crate::proxy::headers;
+use crate::proxy::inject::{Context, Injection};
+use crate::proxy::peers::{SessionKey, Way};
+use crate::proxy::reverse::{self, Met, Network, Owner};
+use crate::proxy::settings::{Authority, Exchange as Described};
+use crate::proxy::subject::{self, Call};
+use crate::proxy::worker::Worker;
+use crate::trace::context::TraceContext;
+use crate::trace::semconv as key;
+
+/// One server behind its pipes.
+#[derive(Debug)]
+pub struct Talk {
+    worker: Arc<Worker>,
+    /// There is one session for as long as the process lives.
+    session: SessionKey,
+    /// What the process was given to continue where a message names nothing.
+    environment: Option<TraceContext>,
+}
+
+impl Talk {
+    /// A server that has just been started, in an environment that may name a parent.
+    pub fn new(worker: Arc<Worker>, environment: Option<TraceContext>) -> Self {
+        let nowhere = Authority { host: String::new(), port: 0 };
+        let session = worker.tracer.peers.session(false, &nowhere, "stdio");
+        Talk { worker, session, environment }
+    }
+
+    /// A line of the client; what has to stand in its place.
+    pub fn from_client(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let started = (Instant::now(), SystemTime::now());
+        each(line, |data, message| match message.kind() {
+            Kind::Response => {
+                exchange::answered(&self.worker, self.session, Way::ToClient, message, false);
+                None
+            }
+            _ => self.call(data, message, started),
+        })
+    }
+
+    /// A line of the server; what has to stand in its place.
+    pub fn from_server(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let mut asks = false;
+        exchange::each_answer(line, |message| match message.kind() {
+            Kind::Response => {
+                if let Some(version) = &message.result_protocol_version {
+                    let version = version.decode();
+                    self.worker.tracer.peers.learn(self.session, Some(&version), Instant::now());
+                }
+                exchange::answered(&self.worker, self.session, Way::ToServer, message, false);
+            }
+            Kind::Request => asks = true,
+            Kind::Notification => self.notice(line),
+        });
+        if !asks {
+            return None;
+        }
+        let version = self.version();
+        let owner = self.owner();
+        let met = Met {
+            outbound: false,
+            network: Network::Pipe,
+            session: self.session,
+            session_id: None,
+            version: version.as_deref(),
+            owner: owner.as_ref(),
+        };
+        reverse::begin(&self.worker, met, line)
+    }
+
+    /// Nothing will be answered any more.
+    pub fn ended(&self) {
+        for exchange in self.worker.tracer.peers.end_session(self.session) {
+            exchange.lock().forgotten(exchange::Forgotten::EndOfSession);
+        }
+    }
+
+    fn notice(&self, line: &[u8]) {
+        let Ok(message) = message::parse(line) else { return };
+        exchange::cancelled(&self.worker, self.session, Way::ToClient, &message);
+        // A subscription is granted; it stays open for as long as the client listens.
+        let acknowledged = message.method.as_ref().is_some_and(|m| m.eq_str(exchange::ACKNOWLEDGED));
+        if let Some(id) =
+            message.meta.subscription_id.as_ref().filter(|_| acknowledged).and_then(OwnedId::new)
+        {
+            let peers = &self.worker.tracer.peers;
+            if let Some(listening) = peers.waiting(peers.key(self.session, Way::ToServer, &id)) {
+                listening.lock().subscribed();
+            }
+        }
+    }
+
+    fn version(&self) -> Option<Box<str>> {
+        self.worker.tracer.peers.version(self.session, Instant::now())
+    }
+
+    /// The one request that the server works on, to which what it asks belongs.
+    fn owner(&self) -> Option<Owner> {
+        let sole = self.worker.tracer.peers.sole(self.session, Way::ToServer)?;
+        let context = sole.lock().context()?;
+        Some(Owner { context, method: "session", exact: false })
+    }
+
+    /// A request or notification: its SERVER span, and its context in the message.
+    fn call(&self, data: &[u8], message: &Message<'_>, started: (Instant, SystemTime)) -> Option<Vec<u8>> {
+        let name = message.method.as_ref()?.decode();
+        let cancelled = match name == "notifications/cancelled" {
+            true => exchange::cancelled(&self.worker, self.session, Way::ToServer, message),
+            false => None,
+        };
+        let settings = &self.worker.settings;
+        let described = Described { method: Some(&name), ..Described::default() };
+        if settings.disabled || settings.spans.ignores(&described) {
+            return None;
+        }
+        let version = message.meta.protocol_version.as_ref().map(|version| version.decode());
+        let offered = message.params_protocol_version.as_ref().map(|version| version.decode());
+        let version = version.or(offered).or_else(|| self.version().map(|v| Cow::Owned(v.into_string())));
+        let id = message.id.as_ref().and_then(OwnedId::new);
+        let modern = version.as_deref().is_some_and(subject::is_modern);
+        let call = Call::of_message(name, message, version);
+        let formats = settings.propagation.formats;
+        let meta = Some(&message.meta).filter(|_| formats.tracecontext);
+        let claim = meta.and_then(headers::extract_meta);
+        let trusted = settings.propagation.trust_inbound;
+        let parent = claim.as_ref().filter(|_| trusted).or(self.environment.as_ref());
+        let decided = decide(&self.worker, Under::context(parent), SpanKind::Server, started.1, |span| {
+            attributes::of_call(span, &call);
+            span.set_static(key::NETWORK_TRANSPORT, "pipe");
+            if let Some(claim) = claim.as_ref().filter(|_| !trusted) {
+                attributes::link(span, &claim.parent, "untrusted");
+            }
+        });
+        let mut injection = Injection::nothing();
+        injection.drop_baggage = !trusted;
+        let session_long =
+            call.notification || matches!(Asked::of(&call.method), Asked::Session | Asked::Notifications);
+        if session_long {
+            // Whatever inherits this would be parented wrongly for as long as the session lives.
+            let spans = &self.worker.tracer.server_spans;
+            claim.iter().for_each(|claim| spans.never_a_parent(claim.parent.span_id));
+            injection.context = if trusted { Context::Leave } else { Context::Strip };
+        } else {
+            injection.context = Context::Write(decided.outgoing);
+        }
+        if let Some(span) = decided.span {
+            let awaited = match call.notification {
+                true => Awaited::Acknowledgement,
+                false => {
+                    Awaited::Answer(Answer { id, asked: Asked::of(&call.method), modern, granted: None })
+                }
+            };
+            let mut waiting = Waiting::new(span, started.0, awaited);
+            if let Some(target) = &cancelled {
+                waiting.link(target, "cancels");
+            }
+            waiting.goes_on(&self.worker, false, None, message, started.0);
+            let side = Side { session: Some(self.session), ..Side::default() };
+            // A notification is over as soon as it has passed.
+            Shared::park(Exchange::new(Arc::clone(&self.worker), waiting, side), Way::ToServer, started.0);
+        }
+        let writes = settings.propagation.write_meta;
+        if writes { injection.splice(data, message, &settings.propagation) } else { None }
+    }
+}
+
+/// Hands over the message of a line, or those of the batch that it is; puts the
+/// line together again where one of them changed.
+fn each(line: &[u8], mut take: impl FnMut(&[u8], &Message<'_>) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let batch = match message::parse(line) {
+        Ok(message) => return take(line, &message),
+        Err(Doubt::Batch) => batch::elements(line, MAX_BATCH).ok()?,
+        Err(_) => return None,
+    };
+    batch::edit(line, batch, |one| take(one, &message::parse(one).ok()?))
+}
