@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """The assertions of the compose test. Everything is up when this starts.
 
-    check.py SINK_URL README SIDECAR_CONTAINER...
+    check.py SINK_URL README [--restart SERVICE --project NAME] SIDECAR_CONTAINER...
 
 Runs the curl of the README as it stands there, then the same call for a city that has no forecast, and compares the spans that
 the stand-in collector at SINK_URL received; then looks at the rights of the sidecars' containers, and stops them. Prints a
-line for each check; the last one is `N passed, N failed`.
+line for each check; the last one is `N passed, N failed`. With `--restart` the container of that service is restarted in between, and
+has to be traced as before; the containers that install rules may have NET_ADMIN, and have to have ended well.
 """
+
+import argparse
 
 import json
 import pathlib
@@ -156,8 +159,45 @@ def check_stop(container):
           f"exit code {seen['State']['ExitCode']} after {took:.1f} s")
 
 
+def container_of(project, service):
+    done = subprocess.run(["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}",
+                           "--filter", f"label=com.docker.compose.service={service}"], capture_output=True, text=True, timeout=60)
+    return done.stdout.strip()
+
+
+def check_rules(container):
+    seen = inspect(container)
+    host = seen["HostConfig"]
+    rights = (host["CapAdd"], host["CapDrop"], host["Privileged"], host["ReadonlyRootfs"])
+    allowed = (["NET_ADMIN"], ["CAP_NET_ADMIN"])
+    check("the rules take NET_ADMIN and nothing else", rights[0] in allowed and rights[1:] == (["ALL"], False, True), rights)
+    check("and are in place", seen["State"]["ExitCode"] == 0 and not seen["State"]["Running"], seen["State"])
+
+
+def check_restart(sink, curl, trace_id, caller, container):
+    """The agent comes back into the same network, whose rules are still there."""
+    subprocess.run(["docker", "restart", container], capture_output=True, timeout=60)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while inspect(container)["State"]["Health"]["Status"] != "healthy" and time.monotonic() < end:
+        time.sleep(0.2)
+    again = "b" * 32
+    result = call(curl.replace(trace_id, again))
+    check("the restarted agent answers", result["isError"] is False, result)
+    spans = spans_of(sink, again, whole_call)
+    check_chain(spans, caller, "UNSET")
+    check_others(spans, caller)
+    return again
+
+
 def main():
-    sink, sidecars, curl = sys.argv[1], sys.argv[3:], curl_of(pathlib.Path(sys.argv[2]))
+    parser = argparse.ArgumentParser()
+    for name in ("sink", "readme"):
+        parser.add_argument(name)
+    for name in ("--restart", "--project"):
+        parser.add_argument(name)
+    parser.add_argument("sidecars", nargs="+")
+    args = parser.parse_args()
+    sink, sidecars, curl = args.sink, args.sidecars, curl_of(pathlib.Path(args.readme))
     trace_id, caller = re.search(r"traceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01", curl).groups()
 
     result = call(curl)
@@ -174,7 +214,13 @@ def main():
     for span in check_chain(spans, caller, "ERROR"):
         check("its error.type is tool_error", span["attributes"].get("error.type") == "tool_error", span["attributes"])
 
-    own = [s for s in get(f"{sink}/spans") if s["trace_id"] not in (trace_id, other)]
+    again = None
+    if args.restart:
+        for agent in ("research", "weather"):
+            check_rules(container_of(args.project, f"{agent}-rules"))
+        again = check_restart(sink, curl, trace_id, caller, container_of(args.project, args.restart))
+
+    own = [s for s in get(f"{sink}/spans") if s["trace_id"] not in (trace_id, other, again)]
     roots = [s for s in own if s["name"] == "tools/call plan_trip" and not s["parent_id"]]
     check("the client's own call, made without any context, starts a trace", len(roots) == 1, tree(own))
     if roots:

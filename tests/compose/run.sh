@@ -1,5 +1,6 @@
 #!/bin/sh
-# Brings up examples/compose as it is shipped, on images made from local files, and checks the trace of its README's curl.
+# Brings up examples/compose as it is shipped, on images made from local files, and checks the trace of its README's curl:
+# first the explicit form, then the captured one, whose agent is restarted in between.
 #
 #   tests/compose/run.sh
 #
@@ -17,16 +18,22 @@ export COMPOSE_PROJECT_NAME=meshtrace-test DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_
 # Nobody else's daemon is meant, not even when something goes wrong before ours is up.
 unset DOCKER_HOST
 summary="0 passed, 1 failed"
+form=compose
+override=override
 mkdir -p "$work/bin"
 
 say() { echo "run.sh: $*" >&2; }
 
 compose() {
     if docker compose version >/dev/null 2>&1; then
-        docker compose -f "$root/examples/compose/compose.yaml" -f "$here/override.yaml" "$@"
+        docker compose -f "$root/examples/compose/$form.yaml" -f "$here/$override.yaml" "$@"
     else
-        docker-compose -f "$root/examples/compose/compose.yaml" -f "$here/override.yaml" "$@"
+        docker-compose -f "$root/examples/compose/$form.yaml" -f "$here/$override.yaml" "$@"
     fi
+}
+
+down() {
+    compose down --volumes --timeout 5 >"$work/down.log" 2>&1 || tail -5 "$work/down.log" >&2
 }
 
 tear_down() {
@@ -36,7 +43,7 @@ tear_down() {
         if [ "$code" -ne 0 ]; then
             compose logs --no-color --tail 40 >&2 || true
         fi
-        compose down --volumes --timeout 5 >"$work/down.log" 2>&1 || tail -5 "$work/down.log" >&2
+        down
     fi
     "$here/dockerd.sh" stop || code=1
     rm -rf "$work" "$root/target/image"
@@ -82,17 +89,38 @@ fi
 
 say "making the base images"
 quietly images python3 "$here/images.py" "$work/images"
-say "building and starting the example"
-quietly up compose up --build --detach client otel-collector
-client=$(compose ps -q client)
-code=$(timeout 120 docker wait "$client") || fail "the client did not end within 120 s"
-[ "$code" = 0 ] || { docker logs "$client" >&2; fail "the client ended with $code"; }
 
-sink=$(compose port otel-collector 4318)
-sidecars="$(compose ps -q research-sidecar) $(compose ps -q weather-sidecar)"
-# shellcheck disable=SC2086 # one argument for each container
-python3 "$here/check.py" "http://$sink" "$root/examples/compose/README.md" $sidecars >"$work/check.log" || code=$?
-# What the checks say goes out now, their last line when everything is torn down.
-sed '$d' "$work/check.log"
-summary=$(tail -1 "$work/check.log")
-exit "$code"
+# What is checked of a form goes out at once, what it sums up to when everything is torn down.
+passed=0
+failed=0
+check() { # check CHECK_ARGUMENTS...
+    say "building and starting examples/compose/$form.yaml"
+    quietly up compose up --build --detach client otel-collector
+    client=$(compose ps -q client)
+    code=$(timeout 120 docker wait "$client") || fail "the client did not end within 120 s"
+    [ "$code" = 0 ] || { docker logs "$client" >&2; fail "the client ended with $code"; }
+    sink=$(compose port otel-collector 4318)
+    status=0
+    # shellcheck disable=SC2046 # one argument for each container
+    python3 "$here/check.py" "http://$sink" "$root/examples/compose/README.md" "$@" \
+        $(compose ps -q research-sidecar) $(compose ps -q weather-sidecar) >"$work/check.log" || status=$?
+    sed '$d' "$work/check.log"
+    counts=$(tail -1 "$work/check.log")
+    case "$counts" in
+        *" passed, "*" failed") ;;
+        *) fail "the checks did not come to their end: $counts" ;;
+    esac
+    passed=$((passed + ${counts%% *}))
+    counts=${counts#*, }
+    failed=$((failed + ${counts%% *}))
+    summary="$passed passed, $failed failed"
+    [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || fail "the checks ended with $status"
+}
+
+check
+down
+form=captured
+override=override-captured
+summary="0 passed, 1 failed"
+check --restart research-agent --project "$COMPOSE_PROJECT_NAME"
+[ "$failed" -eq 0 ]
