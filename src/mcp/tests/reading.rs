@@ -234,10 +234,13 @@ fn what_cannot_move_a_bracket_is_let_through() {
         "\"\\x\"",
         "\"\\u12g4\"",
         "1e999",
+        "\"\\u\"",
         "[1,]",
         "[+1 e+1,,{1:\"a\" \"b\"}]",
     ] {
-        read(&format!(r#"{{"id":1,"result":{value}}}"#));
+        let body = format!(r#"{{"id":1,"result":{value}}}"#);
+        read(&body);
+        super::super::fuzz_message(body.as_bytes());
     }
 }
 
