@@ -5,6 +5,7 @@
 //! else is 1.
 
 mod capture;
+mod injection;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use self::capture::{CaptureArgs, RuleArgs};
+pub use self::injection::{InjectJob, Input};
 use crate::config::{self, Config, Environment, Flags};
 use crate::shim;
 
@@ -64,6 +66,8 @@ pub enum Action {
         /// The admin address of its sidecar, which can be connected to.
         admin: SocketAddr,
     },
+    /// Add the sidecar to the pods of manifests, or take it out.
+    Inject(Box<InjectJob>),
 }
 
 /// A command line that leads to no action.
@@ -121,6 +125,7 @@ where
             Ok(Action::PrintShim { dir, format })
         }
         Command::Check(args) => args.action(env).map_err(Stop::Config),
+        Command::Inject(args) => args.action().map_err(Stop::Config),
     }
 }
 
@@ -144,6 +149,7 @@ enum Command {
     Shim(ShimArgs),
     Wait(WaitArgs),
     Check(CheckArgs),
+    Inject(injection::InjectArgs),
 }
 
 /// Run the sidecar.

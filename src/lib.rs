@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod capture;
 pub mod check;

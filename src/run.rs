@@ -1,5 +1,7 @@
 //! Carries out what the command line asks for.
 
+mod injection;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
@@ -30,6 +32,7 @@ where
         Ok(Action::InstallShim { dir }) => install_shim(&dir),
         Ok(Action::PrintShim { dir, format }) => print_shim(&dir, format, env),
         Ok(Action::CheckAgent { admin }) => check_agent(admin),
+        Ok(Action::Inject(job)) => injection::inject(&job),
     }
 }
 

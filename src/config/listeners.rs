@@ -1,6 +1,7 @@
 //! Where the proxy listens: flags and variables become listeners, and the
 //! combinations that cannot work are refused before anything is bound.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::capture::{self, OfProxy};
@@ -113,7 +114,10 @@ fn inbound(text: &str) -> Result<Inbound, Expected> {
         Some(_) => return Err("nothing or https:// before the address to listen on".into()),
         None => (listen, false),
     };
-    let app = value::authority(app).map_err(|expected| format!("{expected}, after the ="))?;
+    // Kubernetes writes `$(POD_IP):8080` without brackets for IPv6 too.
+    let bare = app.rsplit_once(':').filter(|(host, _)| host.parse::<std::net::Ipv6Addr>().is_ok());
+    let app = bare.map_or(Cow::Borrowed(app), |(host, port)| format!("[{host}]:{port}").into());
+    let app = value::authority(&app).map_err(|expected| format!("{expected}, after the ="))?;
     Ok(Inbound { listen: value::listen(listen)?, secure, app })
 }
 

@@ -6,6 +6,7 @@
 //! environment as a function, so nothing below `main` asks the process for it.
 
 pub mod error;
+pub mod injection;
 
 mod capture;
 pub(crate) mod env;

@@ -38,6 +38,15 @@ fn from_file(text: &str) -> Result<Config, Error> {
 }
 
 #[test]
+fn an_application_may_be_an_ipv6_address_as_kubernetes_writes_it() {
+    for app in ["fd00::7:8080", "[fd00::7]:8080"] {
+        let flag = format!("--inbound=[::]:14030={app}");
+        let config = load(&[&flag], &[], None).unwrap();
+        assert_eq!(config.inbound[0].app.to_string(), "[fd00::7]:8080");
+    }
+}
+
+#[test]
 fn nothing_but_a_listener_gives_the_defaults() {
     let config = load(&[INBOUND], &[], None).unwrap();
     let app = Authority { host: "127.0.0.1".to_owned(), port: 8080 };

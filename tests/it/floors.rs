@@ -9,7 +9,7 @@ const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
     &[&["trace"], &["net"]],
     &[&["export"], &["capture"]],
-    &[&["proxy", "stdio"], &["store", "demo"], &["shim"], &["check"]],
+    &[&["proxy", "stdio"], &["store", "demo"], &["shim"], &["check"], &["admission"]],
     &[&["admin"], &["config"]],
     &[&["app", "cli", "run"]],
 ];

@@ -75,8 +75,8 @@ async fn what_cannot_be_captured_exits_2_and_says_what_is_allowed() {
 
 #[tokio::test]
 async fn help_of_each_command() {
-    let commands: [(&[&str], &[&str]); 9] = [
-        (&["--help"], &["proxy", "demo", "wait", "Exit codes"]),
+    let commands: [(&[&str], &[&str]); 10] = [
+        (&["--help"], &["proxy", "demo", "wait", "inject", "Exit codes"]),
         (&["-h"], &["proxy", "demo", "wait"]),
         (
             &["proxy", "--help"],
@@ -112,6 +112,10 @@ async fn help_of_each_command() {
         (&["capture", "install", "--help"], &CAPTURE_WORDS),
         (&["capture", "print", "--help"], &CAPTURE_WORDS),
         (&["pause", "--help"], &["SIGTERM", "namespace"]),
+        (
+            &["inject", "--help"],
+            &["--filename", "--undo", "--set", "--image", "--kubernetes-version", "--uid"],
+        ),
         (&["wait", "--help"], &["--admin", "--timeout", "MESHTRACE_ADMIN", "60s"]),
     ];
     for (args, words) in commands {

@@ -1,0 +1,30 @@
+//! Adding the sidecar to pods.
+//!
+//! [`patch::apply`] is the whole change as a pure function: pod in, pod out. The webhook calls it for every pod that is
+//! created, and [`manifests`] for every pod template in a file.
+
+pub mod decide;
+pub mod diff;
+mod explicit;
+pub mod manifests;
+pub mod options;
+pub mod owner;
+pub mod patch;
+mod pod;
+pub mod ports;
+mod probes;
+pub mod quantity;
+mod render;
+pub mod status;
+mod strip;
+mod value;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use decide::{INJECT, REASONS, Refusal, Settings, Subject};
+pub use options::{Capture, Options};
+pub use patch::{Decision, Outcome, apply, undo};
+pub use pod::Malformed;
+pub use render::Form;
