@@ -68,6 +68,10 @@ pub enum Action {
     },
     /// Add the sidecar to the pods of manifests, or take it out.
     Inject(Box<InjectJob>),
+    /// Run the admission webhook.
+    Injector(Box<config::injection::Injector>),
+    /// Print the manifests of an installation.
+    Install(Box<crate::admission::install::Install>),
 }
 
 /// A command line that leads to no action.
@@ -125,7 +129,9 @@ where
             Ok(Action::PrintShim { dir, format })
         }
         Command::Check(args) => args.action(env).map_err(Stop::Config),
-        Command::Inject(args) => args.action().map_err(Stop::Config),
+        Command::Inject(args) => args.action(env).map_err(Stop::Config),
+        Command::Injector(args) => args.action(env).map_err(Stop::Config),
+        Command::Install(args) => args.action(env).map_err(Stop::Config),
     }
 }
 
@@ -150,6 +156,8 @@ enum Command {
     Wait(WaitArgs),
     Check(CheckArgs),
     Inject(injection::InjectArgs),
+    Injector(injection::InjectorArgs),
+    Install(injection::InstallArgs),
 }
 
 /// Run the sidecar.

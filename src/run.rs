@@ -1,6 +1,7 @@
 //! Carries out what the command line asks for.
 
 mod injection;
+mod injector;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -33,6 +34,8 @@ where
         Ok(Action::PrintShim { dir, format }) => print_shim(&dir, format, env),
         Ok(Action::CheckAgent { admin }) => check_agent(admin),
         Ok(Action::Inject(job)) => injection::inject(&job),
+        Ok(Action::Injector(config)) => injector::run(*config),
+        Ok(Action::Install(install)) => injection::install(&install),
     }
 }
 

@@ -219,12 +219,17 @@ pub(super) fn inbound(pod: &Value, options: &Options) -> InboundPorts {
     if let Some(ports) = &options.inbound_ports {
         return ports.clone();
     }
-    let staying = pod::containers(pod).filter(|container| pod::stays(pod, container));
-    let declared =
-        staying.flat_map(pod::tcp_ports).filter_map(|port| pod::port_number(&port["containerPort"]));
-    let ports = Ports::of(declared);
+    let ports = Ports::of(declared(pod));
     let countable = !ports.is_empty() && ports.len() <= crate::admission::ports::MAX_RANGES;
     if countable { InboundPorts::Only(ports) } else { InboundPorts::All }
+}
+
+/// The TCP ports that the application declares, each once.
+pub(super) fn declared(pod: &Value) -> Vec<u16> {
+    let staying = pod::containers(pod).filter(|container| pod::stays(pod, container));
+    let numbers = staying.flat_map(pod::tcp_ports).map(|port| pod::port_number(&port["containerPort"]));
+    let unique: std::collections::BTreeSet<u16> = numbers.flatten().collect();
+    unique.into_iter().collect()
 }
 
 /// Whether an inbound port is captured.

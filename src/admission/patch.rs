@@ -140,6 +140,7 @@ fn inject(
             InboundPorts::Only(ports) => ports.to_string(),
         },
         listeners,
+        app_ports: decide::declared(&pod),
         service_name,
         attributes,
         probes: asked_probes,

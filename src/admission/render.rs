@@ -18,7 +18,7 @@ pub(super) const SIDECAR: &str = "meshtrace";
 pub(super) const CONTAINERS: [&str; 2] = [INIT, SIDECAR];
 
 /// The user and group of the sidecar, which capture spares.
-pub(super) const UID: u32 = 14_100;
+pub const UID: u32 = 14_100;
 
 /// The admin port.
 pub(super) const ADMIN_PORT: u16 = 14_020;
@@ -76,6 +76,8 @@ pub(super) struct Plan<'a> {
     pub(super) quality: Quality,
     pub(super) inbound_ports: String,
     pub(super) listeners: Vec<Listener>,
+    /// The ports that the application declares.
+    pub(super) app_ports: Vec<u16>,
     pub(super) service_name: String,
     pub(super) attributes: String,
     pub(super) probes: BTreeMap<String, Value>,
@@ -92,7 +94,9 @@ pub(super) fn init(plan: &Plan<'_>) -> Value {
     };
     list("inbound-ports", plan.inbound_ports.clone());
     list("skip-inbound-ports", options.skip_inbound_ports.to_string());
-    list("skip-outbound-ports", options.skip_outbound_ports.to_string());
+    // Leaving it out would be the default list, and not an empty one.
+    let skipped = options.skip_outbound_ports.to_string();
+    list("skip-outbound-ports", if skipped.is_empty() { "none".to_owned() } else { skipped });
     list("skip-outbound-cidrs", options.skip_outbound_cidrs.join(","));
     list("capture-loopback-ports", options.capture_loopback_ports.to_string());
     json!({
@@ -209,6 +213,11 @@ fn env(plan: &Plan<'_>) -> Vec<Value> {
         ("OTEL_LOG_LEVEL", &options.log_level),
     ];
     env.extend(words.iter().filter_map(|(name, value)| Some(variable(name, value.as_deref()?))));
+    if plan.form == Form::Classic && !plan.app_ports.is_empty() {
+        // Everybody is told to stop at once; the sidecar goes after the application.
+        let ports = plan.app_ports.iter().map(u16::to_string).collect::<Vec<_>>();
+        env.push(variable("MESHTRACE_STOP_AFTER", &ports.join(",")));
+    }
     if !plan.probes.is_empty() {
         let probes: Map<String, Value> = plan.probes.clone().into_iter().collect();
         env.push(variable("MESHTRACE_APP_PROBES", &literal(&Value::Object(probes).to_string())));

@@ -1,6 +1,6 @@
 //! Tests of the whole change: single pods, and laws over generated ones.
 
-mod generate;
+pub(super) mod generate;
 mod laws;
 mod manifests;
 mod modes;

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::Action;
 use crate::admission::Settings;
-use crate::config::{self, error, injection::Flags};
+use crate::config::injection::{self, Flags, InjectorFlags, InstallFlags};
+use crate::config::{Environment, error};
 
 /// What `meshtrace inject` is to do.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ pub(super) struct InjectArgs {
 pub(super) struct InjectionArgs {
     /// The image of the sidecar; short for --set proxy-image=IMAGE.
     ///
-    /// [default: meshtrace: and this program's version]
+    /// [env: MESHTRACE_IMAGE] [default: meshtrace: and this program's version]
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
 
@@ -77,17 +78,92 @@ pub(super) struct InjectionArgs {
 }
 
 impl InjectionArgs {
-    fn settings(self) -> Result<Settings, error::Error> {
+    fn flags(self) -> Flags {
         let InjectionArgs { image, set, kubernetes_version, uid } = self;
-        config::injection::load(&Flags { image, set, kubernetes_version, uid })
+        Flags { image, set, kubernetes_version, uid }
     }
 }
 
 impl InjectArgs {
-    pub(super) fn action(self) -> Result<Action, error::Error> {
+    pub(super) fn action(self, env: Environment<'_>) -> Result<Action, error::Error> {
         let input = |path: PathBuf| if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) };
         let inputs = self.filename.into_iter().map(input).collect();
-        let settings = self.injection.settings()?;
+        let settings = injection::load(&self.injection.flags(), env)?;
         Ok(Action::Inject(Box::new(InjectJob { inputs, undo: self.undo, settings })))
+    }
+}
+
+/// Run the admission webhook that adds the sidecar to pods.
+///
+/// API servers send it the pods that ask by label or annotation meshtrace.io/inject: "true", or whose namespace does by
+/// label; `meshtrace install` prints the manifests that lead there. It never denies a pod. By default it makes its
+/// certificates itself, shares them with its replicas in a Secret, and tells the API servers to trust them.
+#[derive(Debug, Args)]
+pub(super) struct InjectorArgs {
+    /// Where API servers reach the webhook.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:14043")]
+    listen: String,
+
+    /// Serve /live, /ready and /metrics on LISTEN, or nowhere: off.
+    ///
+    /// [env: MESHTRACE_ADMIN] [default: [::]:14020]
+    #[arg(long, value_name = "LISTEN")]
+    admin: Option<String>,
+
+    /// Serve the certificate chain in this PEM file, and look for changes in it, instead of making one. With --key.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+
+    /// The private key of --certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+
+    /// The name of Secret, Service and MutatingWebhookConfiguration.
+    #[arg(long, value_name = "NAME", default_value = "meshtrace-injector")]
+    name: String,
+
+    /// The namespace of Secret and Service.
+    ///
+    /// [default: that of the service account]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+
+    #[command(flatten)]
+    injection: InjectionArgs,
+}
+
+impl InjectorArgs {
+    pub(super) fn action(self, env: Environment<'_>) -> Result<Action, error::Error> {
+        let InjectorArgs { listen, admin, certificate, key, name, namespace, injection } = self;
+        let flags = injection.flags();
+        let flags =
+            InjectorFlags { listen, admin, files: certificate.zip(key), name, namespace, injection: flags };
+        Ok(Action::Injector(Box::new(injection::injector(&flags, env)?)))
+    }
+}
+
+/// Print the manifests that install the injector in a cluster.
+///
+/// meshtrace install --set otlp-endpoint=http://collector.observability:4318 | kubectl apply -f -
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    /// webhook: a webhook that makes its own certificates; cert-manager: one whose certificates cert-manager makes;
+    /// policy: a MutatingAdmissionPolicy that the API server evaluates, for Kubernetes 1.36 and later.
+    #[arg(long, value_name = "MODE", default_value = "webhook")]
+    mode: String,
+
+    /// The namespace of the injector.
+    #[arg(long, value_name = "NAME", default_value = "meshtrace-system")]
+    namespace: String,
+
+    #[command(flatten)]
+    injection: InjectionArgs,
+}
+
+impl InstallArgs {
+    pub(super) fn action(self, env: Environment<'_>) -> Result<Action, error::Error> {
+        let flags =
+            InstallFlags { mode: self.mode, namespace: self.namespace, injection: self.injection.flags() };
+        Ok(Action::Install(Box::new(injection::install(&flags, env)?)))
     }
 }

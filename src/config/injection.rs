@@ -1,8 +1,16 @@
 //! What is added to pods that do not say otherwise: flags become the settings of the admission room.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tracing::level_filters::LevelFilter;
+
 use super::error::{Error, Origin, quote};
-use super::value;
+use super::{Environment, env as variables, listeners, value};
 use crate::admission::Settings;
+use crate::admission::injector::Source;
+use crate::admission::install::{Install, Mode};
+use crate::admission::rotate::Names;
 
 /// The flags, as they were typed.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +29,12 @@ pub struct Flags {
 ///
 /// # Errors
 /// For the first that cannot be used.
-pub fn load(flags: &Flags) -> Result<Settings, Error> {
+pub fn load(flags: &Flags, env: Environment<'_>) -> Result<Settings, Error> {
     let mut settings = Settings::new(concat!("meshtrace:", env!("CARGO_PKG_VERSION")));
+    if let Some(image) = env("MESHTRACE_IMAGE").filter(|image| !image.trim().is_empty()) {
+        let taken = settings.defaults.set("proxy-image", &image);
+        taken.map_err(|invalid| Error::new(Origin::Variable("MESHTRACE_IMAGE"), invalid.to_string()))?;
+    }
     let image = flags.image.iter().map(|image| ("--image", format!("proxy-image={image}")));
     let set = flags.set.iter().map(|text| ("--set", text.clone()));
     for (flag, text) in image.chain(set) {
@@ -42,6 +54,133 @@ pub fn load(flags: &Flags) -> Result<Settings, Error> {
     let uid = uid.map_err(|expected| Error::value(Origin::Flag("--uid"), &flags.uid, &expected))?;
     settings.uid = u32::try_from(uid).unwrap_or(settings.uid);
     Ok(settings)
+}
+
+/// The flags of `meshtrace injector`, as they were typed.
+#[derive(Clone, Debug, Default)]
+pub struct InjectorFlags {
+    /// `--listen`
+    pub listen: String,
+    /// `--admin`
+    pub admin: Option<String>,
+    /// `--certificate` and `--key`
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// `--name`
+    pub name: String,
+    /// `--namespace`
+    pub namespace: Option<String>,
+    /// What is added to pods.
+    pub injection: Flags,
+}
+
+/// What the injector needs to start.
+#[derive(Debug)]
+pub struct Injector {
+    /// Where API servers reach it.
+    pub listen: SocketAddr,
+    /// The admin port, if any.
+    pub admin: Option<SocketAddr>,
+    /// Where its certificate comes from.
+    pub source: Source,
+    /// The API server, where it runs in a cluster: host and port.
+    pub api: Option<(String, u16)>,
+    /// What is added to pods.
+    pub settings: Settings,
+    /// What is logged.
+    pub log_level: LevelFilter,
+}
+
+/// Where Kubernetes mounts the account of a pod.
+pub const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Reads the flags of `meshtrace injector`, and the variables that Kubernetes sets in every pod.
+///
+/// # Errors
+/// For the first that cannot be used.
+pub fn injector(flags: &InjectorFlags, env: Environment<'_>) -> Result<Injector, Error> {
+    let listen = value::listen(flags.listen.trim());
+    let listen =
+        listen.map_err(|expected| Error::value(Origin::Flag("--listen"), &flags.listen, &expected))?;
+    let source = match &flags.files {
+        Some((certificate, key)) => Source::Files { certificate: certificate.clone(), key: key.clone() },
+        None => Source::Own(names(flags)?),
+    };
+    Ok(Injector {
+        listen,
+        admin: listeners::admin(flags.admin.as_deref(), env)?,
+        source,
+        api: api(env)?,
+        settings: load(&flags.injection, env)?,
+        log_level: variables::log_level(env, &mut Vec::new()),
+    })
+}
+
+fn names(flags: &InjectorFlags) -> Result<Names, Error> {
+    let name = kubernetes_name("--name", &flags.name)?;
+    let namespace = match &flags.namespace {
+        Some(namespace) => kubernetes_name("--namespace", namespace)?,
+        None => {
+            let path = Path::new(ACCOUNT).join("namespace");
+            let read = std::fs::read_to_string(&path).map_err(|error| {
+                let problem = format!("give --namespace NAME: {}: {error}", path.display());
+                Error::new(Origin::Whole, problem)
+            })?;
+            kubernetes_name("--namespace", &read)?
+        }
+    };
+    Ok(Names { namespace, secret: name.clone(), configuration: name.clone(), service: name })
+}
+
+fn api(env: Environment<'_>) -> Result<Option<(String, u16)>, Error> {
+    let Some(host) = env("KUBERNETES_SERVICE_HOST").filter(|host| !host.is_empty()) else {
+        return Ok(None);
+    };
+    let text = env("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    let port = value::count(text.trim(), 1..=65_535);
+    let port = port.map_err(|e| Error::value(Origin::Variable("KUBERNETES_SERVICE_PORT"), &text, &e))?;
+    Ok(Some((host, u16::try_from(port).unwrap_or(443))))
+}
+
+/// A DNS label, which the names of namespaces and Services are (RFC 1123).
+fn kubernetes_name(flag: &'static str, text: &str) -> Result<String, Error> {
+    let text = text.trim();
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let edges = [text.as_bytes().first(), text.as_bytes().last()];
+    let good =
+        text.len() <= 63 && text.bytes().all(inner) && edges.iter().all(|b| b.is_some_and(|b| *b != b'-'));
+    let expected = "at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit".into();
+    if good { Ok(text.to_owned()) } else { Err(Error::value(Origin::Flag(flag), text, &expected)) }
+}
+
+/// The flags of `meshtrace install`, as they were typed.
+#[derive(Clone, Debug, Default)]
+pub struct InstallFlags {
+    /// `--mode`
+    pub mode: String,
+    /// `--namespace`
+    pub namespace: String,
+    /// What is added to pods.
+    pub injection: Flags,
+}
+
+/// Reads the flags of `meshtrace install`.
+///
+/// # Errors
+/// For the first that cannot be used.
+pub fn install(flags: &InstallFlags, env: Environment<'_>) -> Result<Install, Error> {
+    let mode = Mode::ALL.iter().find(|(name, _)| *name == flags.mode.trim()).map(|(_, mode)| *mode);
+    let expected = "webhook, cert-manager or policy".into();
+    let mode = mode.ok_or_else(|| Error::value(Origin::Flag("--mode"), &flags.mode, &expected))?;
+    let settings = load(&flags.injection, env)?;
+    let mut args: Vec<String> = flags.injection.set.iter().map(|set| format!("--set={set}")).collect();
+    args.extend(
+        flags.injection.kubernetes_version.iter().map(|version| format!("--kubernetes-version={version}")),
+    );
+    if settings.uid != crate::admission::UID {
+        args.push(format!("--uid={}", settings.uid));
+    }
+    let namespace = kubernetes_name("--namespace", &flags.namespace)?;
+    Ok(Install { mode, namespace, settings, flags: args })
 }
 
 /// `1.34`, and what clusters make of it: `v1.34.2-gke.1`.
@@ -68,7 +207,7 @@ mod tests {
         let mut flags = flags(&["otlp-endpoint=http://collector:4318", "proxy-cpu-request="]);
         flags.kubernetes_version = Some("v1.34.2-gke.1".to_owned());
         flags.image = Some("registry:5000/meshtrace:2".to_owned());
-        let settings = load(&flags).unwrap();
+        let settings = load(&flags, &|_| None).unwrap();
         assert_eq!(settings.defaults.otlp_endpoint.as_deref(), Some("http://collector:4318"));
         assert_eq!(settings.defaults.resources.cpu_request, None);
         assert_eq!(settings.defaults.proxy_image, "registry:5000/meshtrace:2");
@@ -77,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_said_with_its_flag() {
-        let wrong = |flags: &Flags| load(flags).unwrap_err().to_string();
+        let wrong = |flags: &Flags| load(flags, &|_| None).unwrap_err().to_string();
         assert_eq!(wrong(&flags(&["capture"])), "--set \"capture\": expected KEY=VALUE");
         assert_eq!(wrong(&flags(&["captur=auto"])), "--set \"captur\": there is no such key");
         let text = wrong(&flags(&["capture=all"]));

@@ -3,10 +3,12 @@
 //! A counter is a shared atomic: counting never locks, looks up a label or allocates on the usual path of a request.
 
 mod export;
+mod injector;
 mod peers;
 mod proxy;
 
 pub use export::ExportMetrics;
+pub use injector::InjectorMetrics;
 pub use peers::PeerMetrics;
 pub use proxy::ProxyMetrics;
 

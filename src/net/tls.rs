@@ -6,6 +6,7 @@
 pub mod client;
 pub mod reload;
 pub mod server;
+pub mod serving;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,6 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub use client::{ClientFiles, Connector, HandshakeError, Roots};
 pub use reload::{Change, Reloading, Source};
 pub use server::{Acceptor, NotTls, ServerFiles};
+pub use serving::Serving;
 pub use tokio_rustls::TlsStream;
 
 /// The longest PEM file that is read, in bytes: a bundle of every public

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use super::complain;
+use crate::admission::install::Install;
 use crate::admission::manifests::{Change, rewrite};
 use crate::cli::{InjectJob, Input};
 
@@ -32,7 +33,22 @@ pub(super) fn inject(job: &InjectJob) -> u8 {
         }
         join(&mut output, &rewritten.text);
     }
-    match io::stdout().write_all(output.as_bytes()) {
+    print(&output)
+}
+
+/// Prints the manifests of an installation.
+pub(super) fn install(install: &Install) -> u8 {
+    match install.render() {
+        Ok(text) => print(&text),
+        Err(error) => {
+            eprintln!("meshtrace: {error}");
+            1
+        }
+    }
+}
+
+fn print(text: &str) -> u8 {
+    match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => 0,
         // Who reads only the beginning has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -31,5 +31,8 @@ mod spans;
 // Where it goes.
 mod export;
 
+// The sidecar as it gets into pods.
+mod injector;
+
 // The program as people start it.
 mod program;

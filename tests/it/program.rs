@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admin;
-mod inject;
 mod certificates;
+mod inject;
 mod process;
 mod serving;
 mod stdio;

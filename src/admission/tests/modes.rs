@@ -161,6 +161,7 @@ fn classic_starts_before_the_application_and_after_its_init_containers() {
     assert_eq!(names(&pod, "containers"), ["meshtrace", "agent"]);
     let sidecar = &pod["spec"]["containers"][0];
     assert!(sidecar.get("restartPolicy").is_none() && sidecar.get("startupProbe").is_none());
+    assert_eq!(find(&sidecar["env"], "MESHTRACE_STOP_AFTER")["value"], "8080");
     assert_eq!(
         sidecar["lifecycle"]["postStart"]["exec"]["command"],
         json!(["/meshtrace", "wait", "--timeout", "60s"])

@@ -75,7 +75,7 @@ async fn what_cannot_be_captured_exits_2_and_says_what_is_allowed() {
 
 #[tokio::test]
 async fn help_of_each_command() {
-    let commands: [(&[&str], &[&str]); 10] = [
+    let commands: [(&[&str], &[&str]); 12] = [
         (&["--help"], &["proxy", "demo", "wait", "inject", "Exit codes"]),
         (&["-h"], &["proxy", "demo", "wait"]),
         (
@@ -116,6 +116,11 @@ async fn help_of_each_command() {
             &["inject", "--help"],
             &["--filename", "--undo", "--set", "--image", "--kubernetes-version", "--uid"],
         ),
+        (
+            &["injector", "--help"],
+            &["--listen", "--admin", "--certificate", "--key", "--name", "--namespace", "--set"],
+        ),
+        (&["install", "--help"], &["--mode", "cert-manager", "policy", "--namespace", "--set", "--image"]),
         (&["wait", "--help"], &["--admin", "--timeout", "MESHTRACE_ADMIN", "60s"]),
     ];
     for (args, words) in commands {

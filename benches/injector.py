@@ -1,0 +1,98 @@
+"""How long the injector takes to answer a review, over TLS on kept connections as an API server has them.
+
+    benches/injector.py [reviews] [connections]
+
+Prints the median and the 99th percentile as the caller sees them, beside those of a request that is refused at once, which is
+what TLS, HTTP and the caller itself cost.
+"""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+BINARY = os.environ.get("MESHTRACE_BIN", "target/release/meshtrace")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def review():
+    container = {
+        "name": "agent", "image": "weather:1.2", "ports": [{"name": "http", "containerPort": 8080}],
+        "env": [{"name": f"VARIABLE_{index}", "value": "x" * 40} for index in range(40)],
+        "livenessProbe": {"tcpSocket": {"port": "http"}}, "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+    }
+    pod = {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"generateName": "weather-", "annotations": {"meshtrace.io/inject": "true"}},
+        "spec": {"containers": [dict(container, name=f"agent-{index}") for index in range(3)]},
+    }
+    request = {"uid": "0", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "object": pod}
+    return json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
+
+
+def measure(port, context, path, body, count, times):
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+    for _ in range(count):
+        start = time.perf_counter()
+        connection.request("POST", path, body)
+        connection.getresponse().read()
+        times.append(time.perf_counter() - start)
+
+
+def percentiles(port, context, path, body, reviews, connections):
+    times = []
+    work = [threading.Thread(target=measure, args=(port, context, path, body, reviews // connections, times))
+            for _ in range(connections)]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    times.sort()
+    return times[len(times) // 2] * 1e3, times[len(times) * 99 // 100] * 1e3
+
+
+def main():
+    reviews = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
+    connections = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x"]
+        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        port, admin = free_port(), free_port()
+        injector = subprocess.Popen([
+            BINARY, "injector", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}",
+            "--certificate", certificate, "--key", key], env={"OTEL_LOG_LEVEL": "warn"})
+        try:
+            for _ in range(100):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{admin}/ready", timeout=1)
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            context = ssl._create_unverified_context()
+            body = review()
+            percentiles(port, context, "/inject/pod/open", body, 200, connections)
+            base = percentiles(port, context, "/nowhere", b"{}", reviews, connections)
+            asked = percentiles(port, context, "/inject/pod/open", body, reviews, connections)
+            print(f"{reviews} reviews of {len(body)} bytes on {connections} connection(s)")
+            print(f"refused at once  p50 {base[0]:.2f} ms  p99 {base[1]:.2f} ms")
+            print(f"injected         p50 {asked[0]:.2f} ms  p99 {asked[1]:.2f} ms")
+        finally:
+            injector.terminate()
+            injector.wait(20)
+
+
+main()
