@@ -4,6 +4,7 @@
 #
 #   mcp2/ mcp1/ fastmcp/   Python environments, one for each SDK
 #   node/                  the npm SDK with its dependencies
+#   everything/            npm server-everything with the same SDK
 #   rmcp/                  the build directory of the Rust peer
 #
 # A part whose pins have not changed since it was installed is left alone, so
@@ -39,14 +40,16 @@ for sdk in mcp2 mcp1 fastmcp; do
     keep "$sdk" "$pins"
 done
 
-if ! fresh node "$here/node/package-lock.json"; then
-    echo "installing node"
-    rm -rf "${into:?}/node"
-    mkdir -p "$into/node"
-    cp "$here/node/package.json" "$here/node/package-lock.json" "$into/node/"
-    (cd "$into/node" && "$npm" ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-    keep node "$here/node/package-lock.json"
-fi
+for peer in node everything; do
+    pins=$here/$peer/package-lock.json
+    fresh "$peer" "$pins" && continue
+    echo "installing $peer"
+    rm -rf "${into:?}/$peer"
+    mkdir -p "$into/$peer"
+    cp "$here/$peer/package.json" "$pins" "$into/$peer/"
+    (cd "$into/$peer" && "$npm" ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    keep "$peer" "$pins"
+done
 
 # Cargo knows by itself what is fresh.
 "$cargo" build --quiet --locked --manifest-path "$here/rmcp/Cargo.toml" --target-dir "$into/rmcp"

@@ -46,7 +46,9 @@ impl Speech {
 }
 
 impl Conversation {
-    pub(super) async fn start(yaml: &str) -> Self {
+    /// Under these limits. Its end waits for no stream, since clients leave them open.
+    pub(super) async fn start(limits: &str) -> Self {
+        let yaml = format!("limits: {{ {limits} drain_timeout: 0s }}");
         let (post, get) = (Speech::default(), Speech::default());
         let (to_post, to_get) = (post.clone(), get.clone());
         let script = move |asked: &Asked| match (asked.method.as_str(), asked.json()) {
@@ -58,7 +60,7 @@ impl Conversation {
             ("POST", _) => to_post.open(),
             _ => Answer::status(200, ""),
         };
-        let Stage { mesh, server, sidecar } = Stage::set(yaml, script).await;
+        let Stage { mesh, server, sidecar } = Stage::set(&yaml, script).await;
         Conversation { mesh, sidecar, post, get, _server: server }
     }
 
@@ -130,7 +132,7 @@ async fn row_16_a_session_does_not_answer_another() {
 #[tokio::test]
 async fn row_17_an_answer_that_never_comes_is_overdue() {
     for side in SIDES {
-        let talk = Conversation::start("limits: { pending_timeout: 100ms }").await;
+        let talk = Conversation::start("pending_timeout: 100ms,").await;
         polled(&talk, side).await;
         let span = talk.mesh.wait_for(1).await.remove(0);
         assert_eq!((span.error_type().as_str(), span.error.is_some()), ("timeout", true));
@@ -152,7 +154,7 @@ async fn row_17_the_end_of_the_session_is_the_end_of_what_waits_in_it() {
 /// The cap holds, and the oldest makes room.
 #[tokio::test]
 async fn row_17_what_waits_is_bounded() {
-    let talk = Conversation::start("limits: { pending: 16 }").await;
+    let talk = Conversation::start("pending: 16,").await;
     let side = crate::support::mesh::Side::Server;
     // All of one session share a shard, which has room for one.
     polled(&talk, side).await;
