@@ -15,13 +15,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::tls::Tls;
 
-use crate::admin::{Admin, AppProbes, Page, Readiness};
+use crate::admin::{Admin, AppProbes, Level, Page, Readiness};
 use crate::check;
 use crate::config::Config;
+use crate::export::lines::{self, Lines};
 use crate::export::{self, Exporter, Task};
 use crate::metrics::Metrics;
 use crate::net::listen;
@@ -29,21 +30,27 @@ use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsError;
 use crate::proxy::accept::{self, Door};
+use crate::proxy::access_log::AccessLog;
 use crate::proxy::budget::Budget;
+use crate::proxy::held::HeldSpans;
 use crate::proxy::peers::Peers;
+use crate::proxy::policy::InForce;
 use crate::proxy::redirected::Redirection;
 use crate::proxy::route::Route;
 use crate::proxy::settings::Redirected;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
+use crate::reload::{self, Reload};
 use crate::trace::ids::Ids;
 use crate::trace::links::Method;
 use crate::trace::places::{Background, Stuck};
-use crate::trace::sampler::Sampler;
 use crate::trace::server_spans::ServerSpans;
 use crate::trace::tally::{self, Report, Tally};
 
 /// Requests in flight that can be remembered as parents, and as many that have ended.
 const SERVER_SPANS: usize = 65_536;
+
+/// How long the last lines of the access log may take when nobody reads them.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why a sidecar could not start.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +105,14 @@ pub struct Sidecar {
     pub admin: Option<SocketAddr>,
     /// The counters of this sidecar.
     pub metrics: Metrics,
+    reload: Arc<Notify>,
     phase: watch::Sender<Phase>,
     workers: Vec<JoinHandle<()>>,
     control: Option<JoinHandle<()>>,
     open: Arc<AtomicUsize>,
     stop_after: Vec<SocketAddr>,
     drain_timeout: Duration,
+    access_log: Option<lines::Writer>,
 }
 
 /// How far the end has come.
@@ -128,6 +137,15 @@ impl Phase {
 /// # Errors
 /// The first thing that cannot be had. Nothing is left running then.
 pub fn start(config: &Config) -> Result<Sidecar, StartError> {
+    start_with(config, Level::fixed(config.log_level))
+}
+
+/// The same, with a handle on the level of our own diagnostics, which the
+/// admin port may change.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> {
     let tls = Tls::new(config)?;
     let bound = bind(config, &tls)?;
     let mut registry = MetricsRegistry::default();
@@ -142,17 +160,23 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
         redirected: bound.addresses(|door| matches!(door, Door::Redirected(_))),
         admin: bound.admin.as_ref().and_then(|listener| listener.local_addr().ok()),
         metrics: metrics.clone(),
+        reload: Arc::default(),
         phase,
         workers: Vec::new(),
         control: None,
         open: Arc::default(),
         stop_after: config.stop_after.clone(),
         drain_timeout: config.limits.drain_timeout,
+        access_log: None,
     };
+    let service = config.resource.service_name().to_owned();
     let settings = Arc::new(settings(config, &sidecar, &exporter));
-    let tracer = Arc::new(tracer(config));
+    let tracer = Arc::new(tracer(config, &metrics));
     let admin = Admin {
         readiness: readiness.clone(),
+        level,
+        operations: metrics.operations.clone(),
+        agent: config.resource.service_name().to_owned(),
         registry: Arc::new(registry),
         probes: AppProbes::new(
             config.app_probes.clone(),
@@ -165,6 +189,15 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     let resolver = Resolver::default();
     let (started, starts) = sync_channel(config.workers + 1);
     let held = Budget::new(config.limits.held_bytes);
+    let (access_log, writer) = match config.access_log {
+        true => {
+            let dropped = metrics.access_log_dropped.clone();
+            let (lines, writer) = Lines::to(io::stdout(), dropped).map_err(StartError::Thread)?;
+            (Some(AccessLog::new(lines, &service)), Some(writer))
+        }
+        false => (None, None),
+    };
+    sidecar.access_log = writer;
     for index in 0..config.workers {
         let worker = Worker {
             settings: Arc::clone(&settings),
@@ -175,14 +208,30 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
             registry: Arc::new(Registry::new(Arc::clone(&sidecar.open), config.limits.max_connections)),
             held: Arc::clone(&held),
             metrics: metrics.clone(),
+            access_log: access_log.clone(),
+            operations: metrics.operations.lane(),
             spans: SpanPool::default(),
         };
         let listeners = bound.of_worker(index)?;
         let run = work(Arc::new(worker), listeners, started.clone(), phases.clone(), index == 0);
         sidecar.workers.push(thread(format!("worker-{index}"), run)?);
     }
-    let control =
-        Control { listener: bound.admin, admin, exporter, task, flush_timeout: config.limits.flush_timeout };
+    let reload = Reload {
+        file: config.file.clone(),
+        service,
+        sampling: config.sampling.clone(),
+        tracer,
+        metrics: metrics.reload.clone(),
+        asked: Arc::clone(&sidecar.reload),
+    };
+    let control = Control {
+        listener: bound.admin,
+        admin,
+        reload,
+        exporter,
+        task,
+        flush_timeout: config.limits.flush_timeout,
+    };
     let control = control.run(tls.watch(metrics.proxy.clone()), started, phases);
     sidecar.control = Some(thread("control".to_owned(), control)?);
     // Each thread says once whether it serves; one that died says nothing.
@@ -193,19 +242,27 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
     Ok(sidecar)
 }
 
-fn tracer(config: &Config) -> Tracer {
+fn tracer(config: &Config, metrics: &Metrics) -> Tracer {
+    let service = config.resource.service_name();
+    let (spans, attributes) = (config.spans.clone(), config.attributes.clone());
     Tracer {
-        sampler: Sampler::new(&config.sampler),
+        policy: InForce::new(reload::policy(spans, attributes, &config.sampling, service)),
         ids: Ids::new(),
         server_spans: ServerSpans::new(SERVER_SPANS),
         background: Background::default(),
         stuck: Stuck::default(),
         tally: Tally::default(),
         peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
+        held: HeldSpans::new(metrics.held_evicted.clone()),
     }
 }
 
 impl Sidecar {
+    /// Looks at the configuration file now, as a SIGHUP asks for.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+
     /// Serves on until the application is gone, where there is one to wait
     /// for, then stops accepting and lets what is in flight finish, all of it
     /// within the drain timeout; sends the last spans, and returns when all is
@@ -224,6 +281,9 @@ impl Sidecar {
         let _ = self.phase.send(Phase::Flushing);
         if let Some(control) = self.control.take() {
             let _ = control.join();
+        }
+        if let Some(writer) = self.access_log.take() {
+            writer.close(LAST_LINES);
         }
     }
 }
@@ -300,7 +360,6 @@ fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings
     Settings {
         limits: config.limits.clone(),
         propagation: config.propagation.clone(),
-        spans: config.spans.clone(),
         span_limits: config.export.span_limits,
         originate: config.tls.originate.clone(),
         disabled: config.sdk_disabled || !exporter.is_enabled(),
@@ -404,6 +463,7 @@ fn say(started: SyncSender<io::Result<()>>, serves: io::Result<()>) {
 struct Control {
     listener: Option<TcpListener>,
     admin: Admin,
+    reload: Reload,
     exporter: Exporter,
     task: Option<Task>,
     flush_timeout: Duration,
@@ -418,6 +478,7 @@ impl Control {
     ) {
         let readiness = self.admin.readiness.clone();
         tokio::spawn(watch);
+        tokio::spawn(self.reload.run());
         let export = self.task.map(|task| tokio::spawn(task.run()));
         let listener = self.listener.map(tokio::net::TcpListener::from_std).transpose();
         match listener {

@@ -266,8 +266,9 @@ struct ProxyArgs {
     #[arg(long, value_name = "LISTEN")]
     admin: Option<String>,
 
-    /// Read the configuration file (YAML): spans, propagation, tls, limits.
+    /// Read the configuration file (YAML): spans, propagation, tls, attributes, sampling, limits.
     ///
+    /// Changes of spans and sampling take over while it runs, within two seconds or at once on SIGHUP.
     /// [env: MESHTRACE_CONFIG] [default: none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -280,6 +281,17 @@ struct ProxyArgs {
 
     #[command(flatten)]
     rules: RuleArgs,
+    /// Write one JSON line for each request to stdout: off or json.
+    ///
+    /// [env: MESHTRACE_ACCESS_LOG] [default: off]
+    #[arg(long, value_name = "FORMAT")]
+    access_log: Option<String>,
+
+    /// Write our own diagnostics on stderr as text or as JSON lines: text or json.
+    ///
+    /// [env: MESHTRACE_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
 }
 
 const ENVIRONMENT: &str = "\
@@ -320,6 +332,8 @@ impl ProxyArgs {
             config,
             workers,
             rules,
+            access_log,
+            log_format,
         } = self;
         let rules = rules.flags();
         Flags {
@@ -339,6 +353,8 @@ impl ProxyArgs {
             config,
             workers,
             rules,
+            access_log,
+            log_format,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::check;
 use crate::cli::{self, Action, CaptureTask};
 use crate::config::{Config, Environment, Flags};
 use crate::demo;
+use crate::log::{self, Format};
 use crate::shim;
 
 /// Runs the program and returns its exit code: 0 for success, 2 for wrong
@@ -40,7 +41,11 @@ where
 }
 
 fn proxy(config: &Config) -> u8 {
-    log_to_stderr(config.log_level);
+    let format = match config.log_json {
+        true => Format::Json(config.resource.service_name().to_owned()),
+        false => Format::Text,
+    };
+    let level = log::to_stderr(config.log_level, format);
     // While there is one thread: what it gives up, all others never have.
     if let Some(rules) = &config.capture
         && let Err(error) = take_over(rules)
@@ -70,7 +75,7 @@ fn proxy(config: &Config) -> u8 {
         Ok(signals) => signals,
         Err(error) => return complain(&error),
     };
-    let sidecar = match app::start(config) {
+    let sidecar = match app::start_with(config, level) {
         Ok(sidecar) => sidecar,
         // What was configured cannot be used, however often it is tried.
         Err(error @ (StartError::Tls(_) | StartError::Loop(_))) => {
@@ -87,14 +92,14 @@ fn proxy(config: &Config) -> u8 {
         admin = ?sidecar.admin,
         "ready"
     );
-    runtime.block_on(signals.next());
+    runtime.block_on(signals.next(|| sidecar.reload()));
     tracing::info!(
         "stopping: draining connections, then sending the last spans; a second signal ends at once"
     );
     let stopped = runtime.block_on(async {
         tokio::select! {
             _ = tokio::task::spawn_blocking(move || sidecar.stop()) => true,
-            () = signals.next() => false,
+            () = signals.next(|| ()) => false,
         }
     });
     // Its threads end with the process.
@@ -138,7 +143,7 @@ fn pause() -> u8 {
     let waited = runtime.block_on(async {
         let mut signals = Signals::install()?;
         eprintln!("meshtrace: holding the network namespace until a signal comes");
-        signals.next().await;
+        signals.next(|| ()).await;
         Ok::<_, io::Error>(())
     });
     waited.map_or_else(|error| complain(&error), |()| 0)
@@ -146,7 +151,7 @@ fn pause() -> u8 {
 
 /// The server's standard error is its own, so we say only what went wrong.
 fn stdio(config: &Config, command: &[OsString], env: Environment<'_>) -> u8 {
-    log_to_stderr(config.log_level.min(tracing::level_filters::LevelFilter::WARN));
+    log::to_stderr(config.log_level.min(tracing::level_filters::LevelFilter::WARN), Format::Text);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -161,7 +166,7 @@ fn stdio(config: &Config, command: &[OsString], env: Environment<'_>) -> u8 {
 }
 
 fn demo(once: bool) -> u8 {
-    log_to_stderr(tracing::level_filters::LevelFilter::WARN);
+    log::to_stderr(tracing::level_filters::LevelFilter::WARN, Format::Text);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),
@@ -171,7 +176,8 @@ fn demo(once: bool) -> u8 {
         let mut signals = Signals::install()?;
         let (mut out, mut say) = (io::stdout(), io::stderr());
         let complete =
-            demo::run(options, async |plan| demo_sidecar(&plan), &mut out, &mut say, signals.next()).await?;
+            demo::run(options, async |plan| demo_sidecar(&plan), &mut out, &mut say, signals.next(|| ()))
+                .await?;
         Ok::<_, demo::DemoError>(complete)
     });
     match complete {
@@ -276,18 +282,9 @@ fn complain(error: &dyn std::error::Error) -> u8 {
     1
 }
 
-fn log_to_stderr(level: tracing::level_filters::LevelFilter) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    // Only a second call in one process is refused, and the first one serves.
-    let _ = subscriber.try_init();
-}
-
-/// The signals that ask a process to end.
+/// The signals that ask a process to end, and the one that asks for a reload.
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
@@ -296,15 +293,19 @@ impl Signals {
     fn install() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    async fn next(&mut self, on_hangup: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => on_hangup(),
+            }
         }
     }
 }

@@ -12,17 +12,24 @@ pub(crate) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.
 /// The content type of the Prometheus text format.
 pub(crate) const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Encodes everything in the registry, as `(content type, text)`, in the
-/// format that these values of `Accept` ask for.
+/// The last line of OpenMetrics.
+const END: &str = "# EOF\n";
+
+/// Encodes everything in the registry and what `more` appends as OpenMetrics,
+/// as `(content type, text)`, in the format that these values of `Accept` ask for.
 ///
 /// # Errors
 /// When a metric refuses to be encoded, which no metric of ours does.
 pub(crate) fn encode<'a>(
     registry: &Registry,
+    more: impl FnOnce(&mut String),
     accept: impl Iterator<Item = &'a str>,
 ) -> Result<(&'static str, String), std::fmt::Error> {
     let mut encoded = String::new();
     text::encode(&mut encoded, registry)?;
+    encoded.truncate(encoded.trim_end_matches(END).len());
+    more(&mut encoded);
+    encoded.push_str(END);
     if wants_openmetrics(accept) {
         return Ok((OPENMETRICS, encoded));
     }
@@ -128,12 +135,12 @@ mod tests {
     }
 
     fn format_for(accept: &[&str]) -> &'static str {
-        encode(&Registry::default(), accept.iter().copied()).unwrap().0
+        encode(&Registry::default(), |_| (), accept.iter().copied()).unwrap().0
     }
 
     #[test]
     fn prometheus_text_has_no_exemplars_and_names_counters_by_their_sample() {
-        let (_, text) = encode(&registry(), std::iter::empty()).unwrap();
+        let (_, text) = encode(&registry(), |_| (), std::iter::empty()).unwrap();
         let expect = r##"# HELP calls_total Calls.
 # TYPE calls_total counter
 calls_total{tool="a\" # {\n\\"} 1
@@ -154,7 +161,9 @@ times_bucket{le="+Inf"} 1
     #[test]
     fn openmetrics_keeps_exemplars() {
         let accept = ["text/plain;q=0.5, application/openmetrics-text;version=1.0.0;q=0.7"];
-        let (format, text) = encode(&registry(), accept.into_iter()).unwrap();
+        let more = |out: &mut String| out.push_str("# TYPE more gauge\nmore 1\n");
+        let (format, text) = encode(&registry(), more, accept.into_iter()).unwrap();
+        assert!(text.ends_with("more 1\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
         assert_eq!(format, OPENMETRICS);
         assert!(text.contains("# {tool=\"x\"} 0.5"), "{text}");
         assert!(text.ends_with("# EOF\n"));

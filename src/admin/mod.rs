@@ -5,6 +5,7 @@
 //! loopback peers only. HTTP/1.1, one request for each connection.
 
 mod exposition;
+mod level;
 mod probes;
 mod readiness;
 mod wait;
@@ -31,6 +32,9 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::metrics::operations::Operations;
+
+pub use self::level::Level;
 pub use self::probes::{AppProbes, MAX_PROBES};
 pub use self::readiness::{Readiness, State};
 pub use self::wait::{NotReady, wait};
@@ -66,10 +70,16 @@ const PATHS: [&str; 3] = ["/live", "/ready", "/metrics"];
 pub struct Admin {
     /// What `/ready` says.
     pub readiness: Readiness,
+    /// The level of our own diagnostics.
+    pub level: Level,
     /// What `/metrics` encodes.
     pub registry: Arc<Registry>,
     /// The probes of the containers beside us.
     pub probes: AppProbes,
+    /// What `/metrics` says of operations.
+    pub operations: Operations,
+    /// The name of the agent, a label of some metrics.
+    pub agent: String,
     /// Counts connections that were closed because there were too many.
     pub closed: Counter,
     /// What else there is, for loopback peers only.
@@ -190,7 +200,7 @@ impl Admin {
 
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let accept = request.headers().get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-        match exposition::encode(&self.registry, accept) {
+        match exposition::encode(&self.registry, |out| self.operations.encode(&self.agent, out), accept) {
             Ok((format, body)) => {
                 let mut response = text(StatusCode::OK, body);
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format));

@@ -19,7 +19,18 @@ fn probing(probes: &[(&str, TcpProbe)]) -> Admin {
     registry.register("admin_connections_closed", "Closed", closed.clone());
     let page = Page { path: "/debug/x", render: Box::new(|| "{}".to_owned()) };
     let pages = Arc::new([page]);
-    Admin { readiness: Readiness::new(), registry: Arc::new(registry), probes, closed, pages }
+    let agent = "weather".to_owned();
+    let operations = Operations::default();
+    Admin {
+        readiness: Readiness::new(),
+        level: Level::fixed(tracing::level_filters::LevelFilter::INFO),
+        registry: Arc::new(registry),
+        operations,
+        agent,
+        probes,
+        closed,
+        pages,
+    }
 }
 
 /// A listener on a free port with the admin server on it.

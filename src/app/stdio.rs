@@ -76,13 +76,14 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
         settings: Arc::new(Settings {
             limits: config.limits.clone(),
             propagation: config.propagation.clone(),
-            spans: config.spans.clone(),
             span_limits: config.export.span_limits,
             disabled: config.sdk_disabled || !enabled,
             ..Settings::default()
         }),
-        tracer: Arc::new(tracer(config)),
+        tracer: Arc::new(tracer(config, &metrics)),
         recorder,
+        access_log: None,
+        operations: metrics.operations.lane(),
         registry: Arc::new(Registry::new(Arc::new(AtomicUsize::new(0)), 0)),
         metrics,
         spans: SpanPool::default(),

@@ -20,10 +20,14 @@ use super::file_shape::{PropagationShape, RuleShape};
 use super::file_shape::{SpansShape, Text, TlsShape, ToShape};
 use super::tls::Tls;
 use super::value;
+use super::{attributes, sampling};
 use crate::capture::Ports;
 use crate::net::tls::{Identity, ServerFiles};
-use crate::proxy::settings::{Destinations, IgnoreRule, Limits, Preference, Propagation, SpanRules};
+use crate::proxy::settings::{Attributes, Destinations, IgnoreRule, Limits, Preference};
+use crate::proxy::settings::{Propagation, SpanRules};
 use crate::trace::links::Inference;
+use crate::trace::rules::RuleConfig;
+use crate::trace::sampler_config::{Keep, SamplerConfig, SamplingConfig};
 
 /// The longest configuration file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -34,13 +38,31 @@ pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const MAX_BAGGAGE: (usize, usize) = (32, 1024);
 
 /// What the file decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) spans: SpanRules,
+    pub(crate) attributes: Attributes,
+    pub(crate) sampling: Sampling,
     pub(crate) propagation: Propagation,
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     pub(crate) opaque_ports: Ports,
+}
+
+/// What the file says of sampling.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sampling {
+    pub(crate) rules: Vec<RuleConfig>,
+    pub(crate) max_per_second: Option<f64>,
+    pub(crate) keep: Option<Keep>,
+}
+
+impl Sampling {
+    /// With what decides where no rule matches.
+    pub(crate) fn under(self, fallback: SamplerConfig) -> SamplingConfig {
+        let Sampling { rules, max_per_second, keep } = self;
+        SamplingConfig { fallback, rules, max_per_second, keep }
+    }
 }
 
 impl Settings {
@@ -48,6 +70,8 @@ impl Settings {
     pub(crate) fn for_service(service: &str) -> Self {
         Settings {
             spans: SpanRules::default(),
+            attributes: Attributes::default(),
+            sampling: Sampling::default(),
             propagation: Propagation::for_service(service),
             tls: Tls::default(),
             limits: Limits::default(),
@@ -86,6 +110,12 @@ pub(crate) fn parse(path: &Path, text: &str, service: &str) -> Result<Settings, 
     if let Some(tls) = &shape.tls {
         reader.tls(tls, &mut settings.tls)?;
     }
+    if let Some(attributes) = &shape.attributes {
+        settings.attributes = attributes::read(&reader, attributes)?;
+    }
+    if let Some(sampling) = &shape.sampling {
+        settings.sampling = sampling::read(&reader, sampling)?;
+    }
     if let Some(limits) = &shape.limits {
         reader.limits(limits, &mut settings.limits)?;
     }
@@ -93,7 +123,7 @@ pub(crate) fn parse(path: &Path, text: &str, service: &str) -> Result<Settings, 
     Ok(settings)
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     path: &'a Path,
     service: &'a str,
 }
@@ -282,7 +312,7 @@ impl Reader<'_> {
     }
 
     /// Parses the value if the file has it, and keeps the default if not.
-    fn set<T>(
+    pub(super) fn set<T>(
         &self,
         key: &str,
         text: &Text,
@@ -295,7 +325,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn optional<T>(
+    pub(super) fn optional<T>(
         &self,
         key: &str,
         text: &Text,
@@ -304,7 +334,7 @@ impl Reader<'_> {
         text.as_ref().map(|text| self.parse(key, text, parse)).transpose()
     }
 
-    fn parse<T>(
+    pub(super) fn parse<T>(
         &self,
         key: &str,
         text: &Spanned<String>,
@@ -313,12 +343,12 @@ impl Reader<'_> {
         parse(&text.value).map_err(|expected| self.wrong(key, text, &text.value, &expected))
     }
 
-    fn wrong<T>(&self, key: &str, at: &Spanned<T>, value: &str, expected: &Expected) -> Error {
+    pub(super) fn wrong<T>(&self, key: &str, at: &Spanned<T>, value: &str, expected: &Expected) -> Error {
         let value = super::error::quote(value);
         Error::new(self.at(at), format!("{key} {value}: expected {expected}"))
     }
 
-    fn at<T>(&self, spanned: &Spanned<T>) -> Origin {
+    pub(super) fn at<T>(&self, spanned: &Spanned<T>) -> Origin {
         let place = spanned.referenced;
         Origin::file(self.path, Some((place.line(), place.column())))
     }
@@ -374,7 +404,7 @@ fn inference(text: &str) -> Result<Inference, Expected> {
 }
 
 /// A `token` of RFC 9110 section 5.6.2, which is what a baggage key is.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
 }

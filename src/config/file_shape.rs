@@ -17,6 +17,8 @@ pub(crate) struct FileShape {
     pub(crate) spans: Option<SpansShape>,
     pub(crate) propagation: Option<PropagationShape>,
     pub(crate) tls: Option<TlsShape>,
+    pub(crate) attributes: Option<AttributesShape>,
+    pub(crate) sampling: Option<SamplingShape>,
     pub(crate) limits: Option<LimitsShape>,
     pub(crate) opaque_ports: Text,
 }
@@ -81,6 +83,49 @@ pub(crate) struct BaggageShape {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct SamplingShape {
+    pub(crate) max_traces_per_second: Text,
+    pub(crate) rules: Option<Vec<Spanned<SamplingRuleShape>>>,
+    pub(crate) keep: Option<KeepShape>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KeepShape {
+    pub(crate) errors: Text,
+    pub(crate) slower_than: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AttributesShape {
+    pub(crate) from_header: Option<BTreeMap<String, Spanned<String>>>,
+    pub(crate) from_baggage: Option<BTreeMap<String, Spanned<String>>>,
+    pub(crate) from_argument: Option<BTreeMap<String, Spanned<String>>>,
+    pub(crate) capture_arguments: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SamplingRuleShape {
+    pub(crate) name: Text,
+    pub(crate) agent: Option<Spanned<OneOrMany>>,
+    pub(crate) peer: Option<Spanned<OneOrMany>>,
+    pub(crate) tool: Option<Spanned<OneOrMany>>,
+    pub(crate) prompt: Option<Spanned<OneOrMany>>,
+    pub(crate) resource: Option<Spanned<OneOrMany>>,
+    pub(crate) method: Option<Spanned<OneOrMany>>,
+    pub(crate) host: Option<Spanned<OneOrMany>>,
+    pub(crate) path: Option<Spanned<OneOrMany>>,
+    pub(crate) header: Option<BTreeMap<String, Spanned<OneOrMany>>>,
+    pub(crate) baggage: Option<BTreeMap<String, Spanned<OneOrMany>>>,
+    pub(crate) sample: Text,
+    pub(crate) traces_per_second: Text,
+    pub(crate) root: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsShape {
     pub(crate) body_bytes: Text,
     pub(crate) held_bytes: Text,
@@ -135,5 +180,40 @@ impl<'de> Visitor<'de> for ToVisitor {
             hosts.push(host);
         }
         Ok(ToShape::Hosts(hosts))
+    }
+}
+
+/// One text or a list of them, with the place of each in a list.
+#[derive(Debug)]
+pub(crate) enum OneOrMany {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyVisitor)
+    }
+}
+
+struct OneOrManyVisitor;
+
+impl<'de> Visitor<'de> for OneOrManyVisitor {
+    type Value = OneOrMany;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a pattern in quotes, or a list of them in brackets")
+    }
+
+    fn visit_str<E>(self, word: &str) -> Result<OneOrMany, E> {
+        Ok(OneOrMany::One(word.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+        let mut many = Vec::new();
+        while let Some(one) = list.next_element()? {
+            many.push(one);
+        }
+        Ok(OneOrMany::Many(many))
     }
 }

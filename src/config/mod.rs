@@ -5,6 +5,7 @@
 //! Only this room knows the names of variables and file keys. It is handed the
 //! environment as a function, so nothing below `main` asks the process for it.
 
+mod attributes;
 pub mod error;
 pub mod injection;
 
@@ -14,6 +15,8 @@ pub(crate) mod file;
 mod file_shape;
 pub(crate) mod listeners;
 pub(crate) mod probes;
+pub mod reload;
+mod sampling;
 mod summary;
 pub(crate) mod tls;
 pub(crate) mod value;
@@ -34,12 +37,14 @@ use crate::capture::Rules;
 use crate::export::config::ExportConfig;
 use crate::export::resource::{self, Resource};
 use crate::net::probe::TcpProbe;
-use crate::proxy::settings::{Inbound, Limits, Outbound, Propagation, Redirected, SpanRules};
-use crate::trace::{ids::Ids, sampler_config::SamplerConfig};
+use crate::proxy::settings::{Attributes, Inbound, Limits, Outbound, Propagation, Redirected, SpanRules};
+use crate::trace::ids::Ids;
+use crate::trace::sampler_config::SamplingConfig;
 
 pub use self::capture::{CaptureFlags, refuse_host_network};
 pub use self::file::MAX_FILE_BYTES;
 pub use self::listeners::DEFAULT_ADMIN;
+pub use self::reload::FileInForce;
 pub use self::tls::Tls;
 
 /// Looks a variable up; `None` where it is not set.
@@ -83,6 +88,10 @@ pub struct Flags {
     pub workers: Option<String>,
     /// What is captured, and where it is redirected to.
     pub rules: CaptureFlags,
+    /// `--access-log off` or `--access-log json`.
+    pub access_log: Option<String>,
+    /// `--log-format text` or `--log-format json`.
+    pub log_format: Option<String>,
 }
 
 /// Everything that `meshtrace proxy` was told, checked.
@@ -115,15 +124,24 @@ pub struct Config {
     /// Which exchanges get a span.
     pub spans: SpanRules,
     /// Which traces are recorded.
-    pub sampler: SamplerConfig,
+    pub sampling: SamplingConfig,
+    /// What spans say beyond the conventions.
+    pub attributes: Attributes,
     /// `OTEL_SDK_DISABLED`: no spans at all, while context still passes.
     pub sdk_disabled: bool,
     /// How much we say on stderr.
     pub log_level: LevelFilter,
+    /// Whether each line on stderr is a JSON object.
+    pub log_json: bool,
+    /// Whether stdout gets a JSON line for each request.
+    pub access_log: bool,
     /// Where spans are sent.
     pub export: ExportConfig,
     /// Who the spans are from.
     pub resource: Resource,
+    /// The configuration file as it was read, to be looked at again; none
+    /// without one.
+    pub file: Option<FileInForce>,
     /// What was ignored and why, one line each, to be logged at start.
     pub warnings: Vec<String>,
 }
@@ -169,10 +187,15 @@ impl Config {
     ) -> Result<Self, Error> {
         let mut warnings = Vec::new();
         let (export, resource) = telemetry(env, &mut warnings)?;
-        let Settings { spans, mut propagation, tls, mut limits, opaque_ports } = match file_path(flags, env) {
-            Some(path) => file::parse(&path, &file::read(&path)?, resource.service_name())?,
-            None => Settings::for_service(resource.service_name()),
+        let file = match file_path(flags, env) {
+            Some(path) => Some(FileInForce::open(path, resource.service_name())?),
+            None => None,
         };
+        let Settings { spans, attributes, sampling, mut propagation, tls, mut limits, opaque_ports } =
+            match &file {
+                Some(file) => file.settings.clone(),
+                None => Settings::for_service(resource.service_name()),
+            };
         propagation.formats = env::propagators(env, &mut warnings)?;
         stop_times(flags, env, &mut limits)?;
         let tls = tls::load(flags, env, tls, &listeners)?;
@@ -195,11 +218,25 @@ impl Config {
             limits,
             propagation,
             spans,
-            sampler: env::sampler(env, &mut warnings),
+            attributes,
+            sampling: sampling.under(env::sampler(env, &mut warnings)),
             sdk_disabled: env::sdk_disabled(env),
             log_level: env::log_level(env, &mut warnings),
+            log_json: choice(
+                ("--log-format", flags.log_format.as_deref()),
+                "MESHTRACE_LOG_FORMAT",
+                env,
+                ["text", "json"],
+            )?,
+            access_log: choice(
+                ("--access-log", flags.access_log.as_deref()),
+                "MESHTRACE_ACCESS_LOG",
+                env,
+                ["off", "json"],
+            )?,
             export,
             resource,
+            file,
             warnings,
         })
     }
@@ -274,6 +311,26 @@ fn stop_times(flags: &Flags, env: Environment<'_>, limits: &mut Limits) -> Resul
         }
     }
     Ok(())
+}
+
+/// Whether the second of two words was chosen, by flag or by variable.
+fn choice(
+    flag: (&'static str, Option<&str>),
+    variable: &'static str,
+    env: Environment<'_>,
+    [first, second]: [&str; 2],
+) -> Result<bool, Error> {
+    let set = env(variable).filter(|text| !text.trim().is_empty());
+    let (origin, text) = match (flag.1, &set) {
+        (Some(text), _) => (Origin::Flag(flag.0), text),
+        (None, Some(text)) => (Origin::Variable(variable), text.as_str()),
+        (None, None) => return Ok(false),
+    };
+    match text.trim() {
+        text if text.eq_ignore_ascii_case(first) => Ok(false),
+        text if text.eq_ignore_ascii_case(second) => Ok(true),
+        text => Err(Error::value(origin, text, &format!("{first} or {second}").into())),
+    }
 }
 
 /// The number of worker threads: what was asked for, or the CPUs that

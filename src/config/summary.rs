@@ -4,9 +4,13 @@
 
 use std::fmt::Write;
 
+use serde_json::{Map, Value, json};
+
 use super::Config;
 use super::value::{show_duration, show_size};
-use crate::proxy::settings::{Destinations, Formats, Limits, Preference, Propagation, Redirected};
+use crate::proxy::settings::{
+    Destinations, Formats, IgnoreRule, Limits, Preference, Propagation, Redirected,
+};
 use crate::trace::links::Inference;
 
 impl Config {
@@ -42,12 +46,54 @@ impl Config {
         lines.push(if self.sdk_disabled {
             "records no spans (OTEL_SDK_DISABLED) and passes context on".to_owned()
         } else {
-            format!("records {}", self.sampler.describe())
+            format!("records {}", self.sampling.describe(self.resource.service_name()))
         });
         lines.push(propagation(&self.propagation));
         lines.push(limits(&self.limits));
         lines
     }
+
+    /// Everything that is in force, as JSON, without secrets: of the
+    /// collector's headers only the names, of its URL no credentials.
+    pub fn effective(&self) -> String {
+        let ignored: Vec<_> = self.spans.ignore.iter().map(rule).collect();
+        let attributes = &self.attributes;
+        let list = |source: String, name: &str| (source, Value::from(name));
+        let from_header: Map<_, _> =
+            attributes.from_header.iter().map(|(header, name)| list(header.to_string(), name)).collect();
+        let from_baggage: Map<_, _> =
+            attributes.from_baggage.iter().map(|(entry, name)| list(entry.clone(), name)).collect();
+        let from_argument = attributes.from_argument.iter();
+        let from_argument: Map<_, _> =
+            from_argument.map(|(from, name)| list(format!("{}.{}", from.tool, from.name), name)).collect();
+        let value = json!({
+            "summary": self.summary(),
+            "file": self.file.as_ref().map(|file| file.path().display().to_string()),
+            "spans": { "http": self.spans.http, "ignore": ignored },
+            "attributes": {
+                "from_header": from_header,
+                "from_baggage": from_baggage,
+                "from_argument": from_argument,
+                "capture_arguments": attributes.capture_arguments,
+            },
+            "export": self.export.describe(),
+            "log": { "level": self.log_level.to_string(), "json": self.log_json, "access_log": self.access_log },
+        });
+        format!("{value:#}\n")
+    }
+}
+
+fn rule(rule: &IgnoreRule) -> Value {
+    let IgnoreRule { path, user_agent, method, host, task_status } = rule;
+    let all = [
+        ("path", path),
+        ("user_agent", user_agent),
+        ("method", method),
+        ("host", host),
+        ("task_status", task_status),
+    ];
+    let set = all.into_iter().filter_map(|(name, glob)| Some((name, glob.as_ref()?.as_str())));
+    set.map(|(name, glob)| (name.to_owned(), Value::from(glob))).collect::<Map<_, _>>().into()
 }
 
 fn propagation(settings: &Propagation) -> String {

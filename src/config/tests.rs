@@ -4,6 +4,7 @@ use super::*;
 use crate::net::tls::{Identity, ServerFiles};
 use crate::proxy::settings::{Authority, Destinations, IgnoreRule, Originate, Preference};
 use crate::trace::glob::Glob;
+use crate::trace::ids::Ids;
 use crate::trace::links::Inference;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Resul
             "--inbound" => set.inbound.push(value.to_owned()),
             "--outbound" => set.outbound.push(value.to_owned()),
             "--admin" => set.admin = Some(value.to_owned()),
+            "--access-log" => set.access_log = Some(value.to_owned()),
+            "--log-format" => set.log_format = Some(value.to_owned()),
             "--workers" => set.workers = Some(value.to_owned()),
             "--drain-timeout" => set.drain_timeout = Some(value.to_owned()),
             "--flush-timeout" => set.flush_timeout = Some(value.to_owned()),
@@ -27,8 +30,10 @@ fn load(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Resul
     })?;
     let Some(text) = file else { return Ok(config) };
     let service = config.resource.service_name();
-    let Settings { spans, propagation, tls, limits, .. } = file::parse(Path::new("m.yaml"), text, service)?;
-    Ok(Config { spans, propagation, tls, limits, ..config })
+    let Settings { spans, attributes, sampling, propagation, tls, limits, .. } =
+        file::parse(Path::new("m.yaml"), text, service)?;
+    let sampling = sampling.under(config.sampling.fallback);
+    Ok(Config { spans, attributes, sampling, propagation, tls, limits, ..config })
 }
 
 const INBOUND: &str = "--inbound=0.0.0.0:8000=127.0.0.1:8080";
@@ -57,7 +62,7 @@ fn nothing_but_a_listener_gives_the_defaults() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.propagation, Propagation::for_service("unknown_service:meshtrace"));
     assert_eq!(config.spans, SpanRules::default());
-    assert_eq!(config.sampler, SamplerConfig::default());
+    assert_eq!(config.sampling, SamplingConfig::default());
     assert_eq!(config.log_level, LevelFilter::INFO);
     assert_eq!(config.warnings.len(), 1, "only the missing service name: {:?}", config.warnings);
     assert!(config.warnings[0].starts_with("OTEL_SERVICE_NAME"));
@@ -136,6 +141,28 @@ tls:
   originate: [api.example.com, "*.corp.example:8443"]
   ca: /b/ca.crt
   client: { certificate: /c/tls.crt, key: /c/tls.key }
+attributes:
+  from_header: { X-Customer-Tier: customer.tier }
+  from_baggage: { customer.id: customer.id }
+  from_argument: { "a.b.location": weather.location }
+  capture_arguments: true
+sampling:
+  keep: { errors: true, slower_than: 500ms }
+  max_traces_per_second: 1000
+  rules:
+    - { name: critical, agent: [payment-agent, auth-agent], sample: 100% }
+    - { name: weather, peer: "10.*", traces_per_second: 100 }
+    - tool: ["create_*", "delete_*"]
+      prompt: p
+      resource: file:///*
+      method: tools/*
+      host: "*.svc"
+      path: /mcp
+      header: { X-Tier: gold }
+      baggage: { customer.id: ["7", "8"] }
+      sample: 50%
+      traces_per_second: 2.5
+      root: true
 limits:
   body_bytes: 2MiB
   held_bytes: 3MiB
@@ -186,6 +213,31 @@ limits:
         client: Some(pair("c")),
     };
     assert_eq!(config.tls, expect);
+    let text: Vec<String> = config.sampling.rules.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        text,
+        [
+            "100 % (rule critical)",
+            "at most 100 a second where peer is 10.* (rule weather)",
+            "50 %, at most 2.5 a second, where tool is create_* or delete_* and prompt is p and resource is file:///* \
+             and method is tools/* and host is *.svc and path is /mcp and header x-tier is gold \
+             and baggage customer.id is 7 or 8 whatever the parent decided",
+        ]
+    );
+    assert_eq!(config.sampling.rules[0].agent, [Glob::new("payment-agent"), Glob::new("auth-agent")]);
+    assert_eq!(config.sampling.max_per_second, Some(1_000.0));
+    let keep =
+        crate::trace::sampler_config::Keep { errors: true, slower_than: Some(Duration::from_millis(500)) };
+    assert_eq!(config.sampling.keep, Some(keep));
+    let attributes = &config.attributes;
+    assert_eq!(attributes.from_header, [("x-customer-tier".parse().unwrap(), "customer.tier".to_owned())]);
+    assert_eq!(attributes.from_baggage, [("customer.id".to_owned(), "customer.id".to_owned())]);
+    let argument = &attributes.from_argument[0];
+    assert_eq!(
+        (argument.0.tool.as_str(), &*argument.0.name, &*argument.1),
+        ("a.b", "location", "weather.location")
+    );
+    assert!(attributes.capture_arguments);
     let expect = Limits {
         max_body_bytes: 2 << 20,
         held_bytes: 3 << 20,
@@ -329,6 +381,18 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
             &[("MESHTRACE_WORKERS", "two")],
             "MESHTRACE_WORKERS \"two\": expected a whole number from 1 to 64",
         ),
+        (&[INBOUND, "--access-log=on"], &[], "--access-log \"on\": expected off or json"),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_ACCESS_LOG", "xml")],
+            "MESHTRACE_ACCESS_LOG \"xml\": expected off or json",
+        ),
+        (&[INBOUND, "--log-format=xml"], &[], "--log-format \"xml\": expected text or json"),
+        (
+            &[INBOUND],
+            &[("MESHTRACE_LOG_FORMAT", "pretty")],
+            "MESHTRACE_LOG_FORMAT \"pretty\": expected text or json",
+        ),
         (
             &[INBOUND, "--admin=0.0.0.0:8000"],
             &[],
@@ -380,10 +444,33 @@ fn every_wrong_flag_and_variable_is_one_clear_line() {
 fn every_wrong_line_of_the_file_is_named_with_its_place() {
     let host = "expected a host without a port, such as *.example.com or 10.1.2.3";
     let rule = "expected one of path, user_agent, method, host, task_status";
-    let root = "expected one of spans, propagation, tls, limits, opaque_ports";
+    let root = "expected one of spans, propagation, tls, attributes, sampling, limits, opaque_ports";
+    let rate = "expected a number of traces each second from 0.001 to 1000000";
     let cases = [
         ("limit: {}\n", format!("1:1: unknown key \"limit\": {root}")),
-        ("spans: {}\n\nsampling: {}\n", format!("3:1: unknown key \"sampling\": {root}")),
+        ("spans: {}\n\nsample: {}\n", format!("3:1: unknown key \"sample\": {root}")),
+        ("sampling: { rule: [] }\n", "1:13: unknown key \"rule\": expected one of max_traces_per_second, rules, keep".into()),
+        ("sampling: { keep: { errors: perhaps } }\n", "1:29: sampling.keep errors \"perhaps\": expected true or false".into()),
+        ("sampling: { keep: { slower_than: 5 } }\n", "1:34: sampling.keep slower_than \"5\": expected a time from 1ms to 1h with its unit, such as 500ms, 5s or 1h".into()),
+        ("attributes: { from_headers: {} }\n", "1:15: unknown key \"from_headers\": expected one of from_header, from_baggage, from_argument, capture_arguments".into()),
+        ("attributes: { from_header: { cookie: a } }\n", "1:38: attributes.from_header \"cookie\": expected a header field that holds no credentials".into()),
+        ("attributes: { from_header: { x: 'a b' } }\n", "1:33: attributes.from_header \"a b\": expected the name of an attribute: 1 to 128 letters, digits and ._-".into()),
+        ("attributes: { from_baggage: { 'a b': c } }\n", "1:38: attributes.from_baggage \"a b\": expected a baggage name of letters, digits and -._~!#$%&'*+^`|".into()),
+        ("attributes: { from_argument: { location: c } }\n", "1:42: attributes.from_argument \"location\": expected TOOL.ARGUMENT, such as weather_forecast.location".into()),
+        ("attributes: { capture_arguments: some }\n", "1:34: attributes.capture_arguments \"some\": expected true or false".into()),
+        ("sampling: { max_traces_per_second: none }\n", format!("1:36: sampling.max_traces_per_second \"none\": {rate}")),
+        ("sampling:\n  rules:\n    - { tool: a }\n", "3:7: sampling.rules: expected sample or traces_per_second in each rule".into()),
+        ("sampling: { rules: [{ sample: 5 }] }\n", "1:31: sampling.rules sample \"5\": expected a share from 0% to 100%, such as 100%, 0.5% or 0.005".into()),
+        ("sampling: { rules: [{ traces_per_second: 0 }] }\n", format!("1:42: sampling.rules traces_per_second \"0\": {rate}")),
+        ("sampling: { rules: [{ sample: 1%, tool: [] }] }\n", "1:41: sampling.rules tool: expected 1 to 256 patterns".into()),
+        ("sampling: { rules: [{ sample: 1%, tool: [a, ''] }] }\n", "1:45: sampling.rules tool \"\": expected a pattern, in which * stands for any text and ? for one character".into()),
+        ("sampling: { rules: [{ sample: 1%, tool: { a: b } }] }\n", "1:41: map: expected a pattern in quotes, or a list of them in brackets".into()),
+        ("sampling: { rules: [{ sample: 1%, host: 'a:80' }] }\n", format!("1:41: sampling.rules host \"a:80\": {host}")),
+        ("sampling: { rules: [{ sample: 1%, header: { 'a b': c } }] }\n", "1:52: sampling.rules \"a b\": expected the name of a header field".into()),
+        ("sampling: { rules: [{ sample: 1%, header: { Authorization: c } }] }\n", "1:60: sampling.rules \"Authorization\": expected a header field that holds no credentials".into()),
+        ("sampling: { rules: [{ sample: 1%, baggage: { 'a b': c } }] }\n", "1:53: sampling.rules \"a b\": expected a baggage name of letters, digits and -._~!#$%&'*+^`|".into()),
+        ("sampling: { rules: [{ sample: 1%, name: 'é' }] }\n", "1:41: sampling.rules name \"é\": expected a name of 1 to 64 plain ASCII characters".into()),
+        ("sampling: { rules: [{ sample: 1%, root: maybe }] }\n", "1:41: sampling.rules root \"maybe\": expected true or false".into()),
         ("spans:\n  htp: true\n", "2:3: unknown key \"htp\": expected one of http, ignore".into()),
         ("spans: { ignore: [{ paths: /a }] }\n", format!("1:21: unknown key \"paths\": {rule}")),
         ("spans: { ignore: [{}] }\n", "1:19: spans.ignore: expected at least one of path, user_agent, method, host, task_status".into()),
@@ -477,7 +564,7 @@ fn wrong_standard_variables_are_warned_about_and_ignored() {
     for (name, _) in variables {
         assert!(config.warnings.iter().any(|line| line.starts_with(name)), "{name}");
     }
-    assert_eq!(config.sampler, SamplerConfig::default());
+    assert_eq!(config.sampling, SamplingConfig::default());
     assert!(!config.sdk_disabled && !config.propagation.formats.baggage);
 }
 
@@ -498,11 +585,57 @@ limits body_bytes=1MiB held_bytes=64MiB event_bytes=1MiB head_bytes=64KiB header
     assert_eq!(config.summary().join("\n"), expect);
 }
 
+/// A file on disk, and what a look at it brings after each change.
+#[test]
+fn a_file_that_changes_is_taken_over_or_refused_once() {
+    use super::reload::Change;
+    let path = std::env::temp_dir().join(format!("meshtrace-reload-{:032x}.yaml", Ids::new().random()));
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write("sampling: { rules: [{ sample: 1% }] }");
+    let flags =
+        Flags { config: Some(path.clone()), inbound: vec!["0.0.0.0:1=a:1".into()], ..Flags::default() };
+    let config = Config::load(&flags, &|_| None).unwrap();
+    let mut file = config.file.clone().unwrap();
+    let mut look = || file.look(&config.sampling);
+    assert_eq!(look(), Change::Nothing);
+    write("sampling: { rules: [{ sample: 2% }] }");
+    match look() {
+        Change::New { sampling, restart, .. } => {
+            assert_eq!((sampling.rules[0].share, restart), (Some(0.02), vec![]));
+            assert_eq!(sampling.fallback, config.sampling.fallback);
+        }
+        other => panic!("{other:?}"),
+    }
+    write("sampling: { rules: [{ sample: 2 }] }");
+    match look() {
+        Change::Refused(error) => assert!(error.to_string().contains(":1:31: "), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(look(), Change::Nothing, "said once");
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(look(), Change::Refused(_)), "gone is another way of being bad");
+    assert_eq!(look(), Change::Nothing);
+    write("limits: { headers: 50 }\npropagation: { to: all }\nspans: { http: false }");
+    match look() {
+        Change::New { spans, sampling, restart, .. } => {
+            assert!(!spans.http && sampling.rules.is_empty());
+            assert_eq!(restart, ["propagation", "limits"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    write("spans: { http: false }");
+    assert!(
+        matches!(look(), Change::New { restart, .. } if restart.is_empty()),
+        "back at what it began with"
+    );
+    std::fs::remove_file(&path).unwrap();
+}
+
 /// Seeded mutations of a valid file: whatever stands in it, the answer is
 /// settings or one line.
 #[test]
 fn hostile_files_never_panic() {
-    let seed = "spans: { http: true, ignore: [{ path: /h }] }\npropagation:\n  to: [a]\n  baggage: { set: { a: b } }\nlimits: { body_bytes: 1MiB, body_wait: 5s }\n";
+    let seed = "spans: { http: true, ignore: [{ path: /h }] }\nsampling: { rules: [{ tool: [a], header: { x: y }, sample: 1% }] }\npropagation:\n  to: [a]\n  baggage: { set: { a: b } }\nlimits: { body_bytes: 1MiB, body_wait: 5s }\n";
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {
         state ^= state << 13;

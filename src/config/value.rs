@@ -50,6 +50,31 @@ pub(crate) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, E
         .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()).into())
 }
 
+/// A share: `50%`, `0.5 %`, `0.25`.
+pub(crate) fn share(text: &str) -> Result<f64, Expected> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => decimal(percent.trim_end()).map(|percent| percent / 100.0),
+        None => decimal(text),
+    };
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "a share from 0% to 100%, such as 100%, 0.5% or 0.005".into())
+}
+
+/// A number of traces each second, more than none.
+pub(crate) fn rate(text: &str) -> Result<f64, Expected> {
+    decimal(text)
+        .filter(|rate| (0.001..=1_000_000.0).contains(rate))
+        .ok_or_else(|| "a number of traces each second from 0.001 to 1000000".into())
+}
+
+/// Digits with at most one point: no sign, no exponent.
+fn decimal(text: &str) -> Option<f64> {
+    let plain = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    plain.then(|| text.parse().ok())?
+}
+
 /// A number of bytes: `1MiB`, `64KiB`, `1MB`, or a plain number.
 pub(crate) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, Expected> {
     let bytes = match SIZES.iter().find(|(unit, _)| text.ends_with(unit)) {
@@ -284,6 +309,21 @@ mod tests {
         let wrong = ["", "B", "-1", "+1", "1.5MiB", "1Mib", "MiB", "0", "3GiB", "1TiB"];
         for text in wrong.into_iter().chain(["99999999999999999999", "18446744073709551615GiB"]) {
             assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_and_rates_are_plain_numbers() {
+        for (text, expect) in [("100%", 1.0), ("0%", 0.0), ("12.5 %", 0.125), ("0.25", 0.25), ("1", 1.0)] {
+            assert_eq!(share(text).ok(), Some(expect), "{text}");
+        }
+        for text in ["", "%", "101%", "50", "-1%", "+1%", "1e-3", "NaN", "inf", "0.1.2", ".5", "1_0%", "ten"]
+        {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert_eq!((rate("100").ok(), rate("0.5").ok()), (Some(100.0), Some(0.5)));
+        for text in ["", "0", "-1", "1/s", "1000001", "1e3", "NaN"] {
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 

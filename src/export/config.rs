@@ -184,6 +184,31 @@ impl ExportConfig {
         Ok((config, env.warnings))
     }
 
+    /// Where spans go, in words and without secrets.
+    pub fn describe(&self) -> String {
+        let mut text = match &self.otlp {
+            Some(otlp) => {
+                let protocol = match otlp.protocol {
+                    Protocol::Grpc => "grpc",
+                    Protocol::HttpProtobuf => "http/protobuf",
+                    Protocol::HttpJson => "http/json",
+                };
+                let mut text = format!("OTLP over {protocol} to {}", otlp.endpoint);
+                if !otlp.headers.is_empty() {
+                    let names: Vec<_> = otlp.headers.iter().map(|(name, _)| name.as_str()).collect();
+                    text.push_str(&format!(" with {}", names.join(", ")));
+                }
+                text
+            }
+            None if self.console => return "the console".to_owned(),
+            None => return "nowhere".to_owned(),
+        };
+        if self.console {
+            text.push_str(" and the console");
+        }
+        text
+    }
+
     /// Whether spans go anywhere.
     pub fn is_enabled(&self) -> bool {
         self.console || self.otlp.is_some()

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod env;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod lines;
 pub mod otlp;
 pub mod queue;
 pub mod resource;

@@ -4,13 +4,16 @@
 
 mod export;
 mod injector;
+pub mod operations;
 mod peers;
 mod proxy;
+mod reload;
 
 pub use export::ExportMetrics;
 pub use injector::InjectorMetrics;
 pub use peers::PeerMetrics;
 pub use proxy::ProxyMetrics;
+pub use reload::ReloadMetrics;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -22,8 +25,16 @@ pub struct Metrics {
     pub export: ExportMetrics,
     /// What happened on the request path.
     pub proxy: ProxyMetrics,
+    /// What each MCP request and notification counts in.
+    pub operations: operations::Operations,
     /// What is remembered of peers.
     pub peers: PeerMetrics,
+    /// What became of changes of the configuration.
+    pub reload: ReloadMetrics,
+    /// Held spans that made room before their time.
+    pub held_evicted: Counter,
+    /// Lines of the access log that found no room.
+    pub access_log_dropped: Counter,
     /// Connections to the admin port that were closed to make room.
     pub admin_closed: Counter,
     /// Probes of the containers beside us that were too many at once.
@@ -40,6 +51,18 @@ impl Metrics {
             "Connections to the admin port that were closed to make room for new ones",
             admin_closed.clone(),
         );
+        let held_evicted = Counter::default();
+        registry.register(
+            "meshtrace_held_spans_evicted",
+            "Spans held in case their trace is kept that made room before their time",
+            held_evicted.clone(),
+        );
+        let access_log_dropped = Counter::default();
+        registry.register(
+            "meshtrace_access_log_dropped",
+            "Lines of the access log that were dropped because nobody read them in time",
+            access_log_dropped.clone(),
+        );
         let app_probes_refused = Counter::default();
         registry.register(
             "meshtrace_app_probes_refused",
@@ -49,9 +72,13 @@ impl Metrics {
         Self {
             admin_closed,
             app_probes_refused,
+            held_evicted,
+            access_log_dropped,
+            operations: operations::Operations::default(),
             export: ExportMetrics::register(registry),
             proxy: ProxyMetrics::register(registry, parent_methods),
             peers: PeerMetrics::register(registry, &["pending", "sessions", "tasks", "states"]),
+            reload: ReloadMetrics::register(registry),
         }
     }
 }

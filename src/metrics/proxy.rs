@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// What happened on the request path. Cloning shares the counters.
@@ -14,6 +15,8 @@ pub struct ProxyMetrics {
     parents: Box<[Counter]>,
     /// CLIENT spans whose arguments speak for another parent than the context that they carried.
     pub parent_conflicts: Counter,
+    /// Responses that are streams of events and still open.
+    pub open_streams: Gauge,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections refused because too many were open.
@@ -26,6 +29,8 @@ pub struct ProxyMetrics {
     tls_reloads: Family<ResultLabel, Counter>,
     /// Redirected connections that were not passed on, by reason.
     redirected_refused: Family<Reason, Counter>,
+    /// Values of configured attributes that were cut.
+    pub attributes_cut: Counter,
     /// Configured baggage entries that found no room.
     baggage_full: Counter,
 }
@@ -65,11 +70,21 @@ impl ProxyMetrics {
             "CLIENT spans whose arguments speak for another parent than the context that they carried",
             metrics.parent_conflicts.clone(),
         );
+        registry.register(
+            "open_streams",
+            "Responses that are streams of events and still open",
+            metrics.open_streams.clone(),
+        );
         registry.register("connections", "Connections accepted", metrics.connections.clone());
         registry.register(
             "connections_refused",
             "Connections refused because too many were open",
             metrics.connections_refused.clone(),
+        );
+        registry.register(
+            "attributes_cut",
+            "Values of configured attributes that were too long and were cut",
+            metrics.attributes_cut.clone(),
         );
         registry.register(
             "lookups_full",

@@ -98,14 +98,7 @@ fn scheme(met: &Met<'_>) -> &'static str {
 
 /// The version of HTTP.
 pub(crate) fn of_version(span: &mut Span, version: Version) {
-    span.set_static(
-        key::NETWORK_PROTOCOL_VERSION,
-        match version {
-            Version::HTTP_2 => "2",
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        },
-    );
+    span.set_static(key::NETWORK_PROTOCOL_VERSION, http_version(version));
 }
 
 /// What a request of an agent to the registry of its mesh is for. There are
@@ -129,6 +122,15 @@ pub(crate) fn of_peers(span: &mut Span, met: &Met<'_>) {
     } else {
         span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip);
         span.set_int(key::CLIENT_PORT, i64::from(met.downstream.address.port()));
+    }
+}
+
+/// `network.protocol.version`
+pub(super) fn http_version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
     }
 }
 

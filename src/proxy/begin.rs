@@ -1,6 +1,7 @@
 //! From a request that was read to a request that is ready to leave: find the
 //! parent, decide sampling, start the span, inject the context.
 
+mod observed;
 mod session;
 
 use std::net::SocketAddr;
@@ -13,12 +14,14 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::attributes;
 use super::body::RequestBody;
-use super::exchange::{Answer, Asked, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
+use super::exchange::{self, Answer, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
+use super::facts::{self, Lazy};
 use super::headers::{self, Survey};
 use super::inject::{self, Context, Injection};
 use super::mesh::Operation;
+use super::policy::Policy;
 use super::read::Read;
-use super::settings::{Authority, Destinations, Exchange as Described, Preference, Propagation};
+use super::settings::{Authority, Destinations, Exchange as Described, IgnoreRule, Preference, Propagation};
 use super::subject::{Call, Quiet, Subject};
 use super::worker::Worker;
 use crate::mcp::batch;
@@ -28,6 +31,7 @@ use crate::net::dial;
 use crate::trace::context::{Claim, LibraryIds, Outgoing, TraceContext, flags};
 use crate::trace::links::{self, Parent};
 use crate::trace::places::{self, Destination};
+use crate::trace::rules::Facts;
 use crate::trace::semconv as key;
 use crate::trace::server_spans::{MAX_TEXT_BYTES, Served, may_tell};
 use crate::trace::span::Span;
@@ -103,10 +107,12 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
             Err(_) => (None, Some("not_understood")),
         },
     };
-    let start = Start { worker, met, head, message, body: &bytes, note };
+    let policy = worker.tracer.policy.now();
+    let start = Start { worker, policy: &policy, met, head, message, body: &bytes, note };
     let (subject, endpoint) = start.subject();
     let subject = subject.or_registry(start.head, &bytes);
     let mut started = start.begin(&subject);
+    started.count(&start, &subject);
     let side = start.side(&subject, endpoint);
     start.of_session(&subject, side.session, &mut started);
     start.of_others(&subject, &mut started);
@@ -138,15 +144,18 @@ fn begin_batch(
     for element in batch::elements(bytes, MAX_BATCH).ok()? {
         messages.push((message::parse(bytes.get(element.clone())?).ok()?, element));
     }
+    let policy = worker.tracer.policy.now();
     let mut side = Side::default();
     let mut all = Vec::with_capacity(messages.len());
     for (message, _) in &messages {
-        let start = Start { worker, met, head, message: Some(message), body: b"", note: None };
+        let start =
+            Start { worker, policy: &policy, met, head, message: Some(message), body: b"", note: None };
         let (subject, endpoint) = start.subject();
         if matches!(subject, Subject::Http) {
             return None;
         }
         let mut started = start.begin(&subject);
+        started.count(&start, &subject);
         if side.session.is_none() {
             side = start.side(&subject, endpoint);
         }
@@ -171,6 +180,7 @@ fn begin_batch(
 
 struct Start<'a> {
     worker: &'a Arc<Worker>,
+    policy: &'a Policy,
     met: Met<'a>,
     head: &'a request::Parts,
     message: Option<&'a Message<'a>>,
@@ -181,10 +191,23 @@ struct Start<'a> {
 
 /// A decision, and what follows from it.
 pub(crate) struct Decided {
-    /// The span, where it is recorded.
+    /// The span, where it is recorded, be it only to be kept for how it ends.
     pub(crate) span: Option<Box<Span>>,
     /// The context that goes on in either case.
     pub(crate) outgoing: Outgoing,
+}
+
+/// What a decision is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Basis<'a> {
+    /// The rules in force.
+    pub(crate) policy: &'a Policy,
+    /// What they can look at.
+    pub(crate) facts: &'a dyn Facts,
+    /// The moment, on the clock that measures durations.
+    pub(crate) now: Instant,
+    /// The same moment on the clock of dates.
+    pub(crate) at: SystemTime,
 }
 
 /// Decides about a span, and starts it with what `describe` says of it. The
@@ -194,17 +217,19 @@ pub(crate) fn decide(
     worker: &Worker,
     under: Under<'_>,
     kind: SpanKind,
-    started: SystemTime,
+    basis: Basis<'_>,
     describe: impl FnOnce(&mut Span),
 ) -> Decided {
     let tracer = &worker.tracer;
     let parent = under.context;
     let trace_id = parent.map_or_else(|| tracer.ids.trace_id(), |p| p.parent.trace_id);
+    let Basis { policy, facts, now, at } = basis;
     let decision = match under.beside {
-        Some(any_sampled) => tracer.sampler.decide_beside(any_sampled, trace_id),
-        None => tracer.sampler.decide(parent, trace_id),
+        Some(any_sampled) => policy.sampler.decide_beside(any_sampled, trace_id, facts, now),
+        None => policy.sampler.decide(parent, trace_id, facts, now),
     };
-    if !decision.sampled {
+    // What is kept for how it ends needs an id under which others can hang.
+    if !decision.sampled && policy.keep.is_none() {
         let outgoing = match parent {
             Some(parent) => Outgoing::passed_on(parent, &decision, || tracer.ids.span_id()),
             None => Outgoing::unrecorded_root(trace_id, tracer.ids.unrecorded_span_id(trace_id)),
@@ -212,7 +237,7 @@ pub(crate) fn decide(
         return Decided { span: None, outgoing };
     }
     let span_id = tracer.ids.span_id();
-    let flags = flags(parent, true);
+    let flags = flags(parent, decision.sampled);
     let outgoing = Outgoing::of_span(trace_id, span_id, flags, parent, &decision);
     let mut span = worker.spans.take(worker.settings.span_limits);
     span.trace_id = trace_id;
@@ -221,7 +246,7 @@ pub(crate) fn decide(
     span.parent = under.span;
     span.parent_remote = under.span.is_some();
     span.kind = kind;
-    span.start_unix_nanos = unix_nanos(started);
+    span.start_unix_nanos = unix_nanos(at);
     span.set_tracestate(&outgoing.tracestate);
     describe(&mut span);
     Decided { span: Some(span), outgoing }
@@ -284,7 +309,7 @@ impl Start<'_> {
 
     /// A request to the pod: its SERVER span continues what the caller sent.
     fn inbound(&self, subject: &Subject<'_>) -> Started {
-        let mesh = self.mesh();
+        let mesh = self.mesh(subject);
         let claim = self.claim(&mesh);
         // Whoever has nothing better continues the library's own trace.
         let of_library = mesh.ids.and_then(LibraryIds::context).filter(|_| claim.parent.is_none());
@@ -316,6 +341,7 @@ impl Start<'_> {
                     tracer.server_spans.never_a_parent(span.span_id);
                 }
                 self.link_inbound(&mut span, &claim);
+                self.configured(&mut span, subject, || if trusted { self.baggage() } else { None });
                 Some(self.waiting(span, subject))
             }
             None => self.is_worked_on(subject).then(|| self.unrecorded()),
@@ -364,7 +390,7 @@ impl Start<'_> {
     /// A call of the pod: its CLIENT span hangs under what the rules find.
     fn outbound(&self, subject: &Subject<'_>) -> Started {
         let tracer = &self.worker.tracer;
-        let mesh = self.mesh();
+        let mesh = self.mesh(subject);
         let claim = self.claim(&mesh);
         let mut injection = self.injection(subject);
         let allowed = self.may_see_context();
@@ -398,6 +424,8 @@ impl Start<'_> {
         }
         let waiting = decided.span.map(|mut span| {
             self.describe_parent(&mut span, &parent);
+            let restored = || parent.server_span.and_then(|id| tracer.server_spans.baggage(id));
+            self.configured(&mut span, subject, || self.baggage().or_else(restored));
             self.waiting(span, subject)
         });
         Started::new(waiting, injection)
@@ -487,33 +515,34 @@ impl Start<'_> {
     }
 
     fn wants_span(&self, subject: &Subject<'_>) -> bool {
-        let settings = &self.worker.settings;
+        let spans = &self.policy.spans;
         let method = match subject {
             Subject::Quiet(_) => return false,
-            Subject::Registry(_) | Subject::Http if !settings.spans.http => return false,
+            Subject::Registry(_) | Subject::Http if !spans.http => return false,
             Subject::Registry(call) => Some(call.operation.as_str()),
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
         };
-        let rules = &settings.spans.ignore;
-        let header = |wanted: bool, name| match wanted {
-            true => self.head.headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()),
-            false => None,
-        };
-        let host = header(rules.iter().any(|rule| rule.host.is_some()), header::HOST);
+        let rules = &spans.ignore;
+        let named = |rule: &IgnoreRule| rule.user_agent.is_some();
+        let agent = rules.iter().any(named).then(|| self.head.headers.get(header::USER_AGENT)).flatten();
         let described = Described {
             path: Some(self.head.uri.path()),
-            user_agent: header(rules.iter().any(|rule| rule.user_agent.is_some()), header::USER_AGENT),
+            user_agent: agent.and_then(|value| value.to_str().ok()),
             method,
-            host: host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name)),
+            host: rules
+                .iter()
+                .any(|rule| rule.host.is_some())
+                .then(|| facts::named_host(self.head))
+                .flatten(),
             task_status: None,
         };
-        !settings.disabled && !settings.spans.ignores(&described)
+        !self.worker.settings.disabled && !spans.ignores(&described)
     }
 
     /// What the library MCP Mesh sent along, where it made the request. Of its
     /// trace nothing says whether it is recorded, so the share decides.
-    fn mesh(&self) -> Mesh {
+    fn mesh(&self, subject: &Subject<'_>) -> Mesh {
         if !self.met.survey.has(Survey::MESH) || !self.propagation().formats.tracecontext {
             return Mesh::default();
         }
@@ -530,7 +559,9 @@ impl Start<'_> {
                 |text: &String, digits| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
             let trace = Some(trace).filter(|t| is_hex(t, 32)).and_then(|t| TraceId::from_hex(&t).ok())?;
             let parent = parent.filter(|p| is_hex(p, 16)).and_then(|p| SpanId::from_hex(&p).ok());
-            let sampled = self.worker.tracer.sampler.decide(None, trace).sampled;
+            let baggage = Lazy::new(|| self.baggage());
+            let facts = facts::Request { met: &self.met, head: self.head, subject, baggage };
+            let sampled = self.policy.sampler.decide(None, trace, &facts, self.met.started).sampled;
             let parent = parent.filter(|id| *id != SpanId::INVALID);
             (trace != TraceId::INVALID).then_some(LibraryIds { trace, parent, sampled })
         });
@@ -601,8 +632,12 @@ impl Start<'_> {
 
     /// Decides, and starts the span with what is known of the request.
     fn decide(&self, subject: &Subject<'_>, under: Under<'_>) -> Decided {
+        let baggage = Lazy::new(|| self.baggage());
+        let facts = facts::Request { met: &self.met, head: self.head, subject, baggage };
+        let basis =
+            Basis { policy: self.policy, facts: &facts, now: self.met.started, at: self.met.started_at };
         let kind = if self.met.outbound { SpanKind::Client } else { SpanKind::Server };
-        decide(self.worker, under, kind, self.met.started_at, |span| {
+        decide(self.worker, under, kind, basis, |span| {
             match subject {
                 Subject::Call(call) => {
                     attributes::of_call(span, call);
@@ -625,12 +660,11 @@ impl Start<'_> {
 
     fn waiting(&self, span: Box<Span>, subject: &Subject<'_>) -> Waiting {
         let awaited = match subject {
-            Subject::Call(call) if call.notification => Awaited::Acknowledgement,
-            Subject::Call(call) => Awaited::Answer(answer(call)),
+            Subject::Call(call) => awaited(call),
             Subject::Registry(call) if call.operation == Operation::Register => Awaited::Registration,
             _ => Awaited::Response,
         };
-        Waiting::new(span, self.met.started, awaited)
+        Waiting::new(span, self.met.started, awaited, self.policy.keep)
     }
 
     /// Links to the claim that lost, or to the one that is not trusted.
@@ -670,8 +704,12 @@ impl Start<'_> {
     }
 }
 
-fn answer(call: &Call<'_>) -> Answer {
-    Answer { id: call.id.clone(), asked: Asked::of(&call.method), modern: call.modern, granted: None }
+fn awaited(call: &Call<'_>) -> Awaited {
+    if call.notification {
+        return Awaited::Acknowledgement;
+    }
+    let asked = exchange::Asked::of(&call.method);
+    Awaited::Answer(Answer { id: call.id.clone(), asked, modern: call.modern, granted: None })
 }
 
 /// The request that stays open for as long as a client listens (MCP 2026-07-28).

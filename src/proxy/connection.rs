@@ -53,7 +53,11 @@ pub struct Connection {
 
 /// An exchange is going on as long as this lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<Connection>);
+pub struct InFlight {
+    connection: Arc<Connection>,
+    /// Whether its response is a stream, which is counted.
+    streams: bool,
+}
 
 impl Connection {
     /// Begins an exchange.
@@ -64,7 +68,7 @@ impl Connection {
             self.head_begun.store(false, Ordering::Relaxed);
             self.watched.clear_deadline();
         }
-        InFlight(Arc::clone(self))
+        InFlight { connection: Arc::clone(self), streams: false }
     }
 
     /// Says that something broke off on it, which must not look like its end.
@@ -91,15 +95,25 @@ impl Connection {
 impl InFlight {
     /// Says that the response broke off, which must not look like its end.
     pub fn torn(&self) {
-        self.0.torn();
+        self.connection.torn();
+    }
+
+    /// Says that the response is a stream of events.
+    pub fn streams(&mut self) {
+        if !std::mem::replace(&mut self.streams, true) {
+            self.connection.worker.metrics.proxy.open_streams.inc();
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         // What arrived belonged to the exchange, not to a next head.
-        self.0.watched.signals.take_received();
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.connection.watched.signals.take_received();
+        self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.streams {
+            self.connection.worker.metrics.proxy.open_streams.dec();
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use super::worker::Worker;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Id, Kind, Message};
 use crate::mcp::rewrite::Rewriter;
+use crate::metrics::operations::ErrorType;
 use crate::net::tunnel::Passed;
 use crate::trace::context::TraceContext;
 use crate::trace::semconv as key;
@@ -209,13 +210,13 @@ impl Exchange {
     /// A server names the session in the head of its answer to `initialize`;
     /// whether there is one, the answer itself will say.
     fn session_granted(&mut self, head: &response::Parts, server: &Authority) {
-        let Waiting { span: Some(span), awaited: Awaited::Answer(answer), .. } = &mut self.first else {
-            return;
-        };
+        let Waiting { span, awaited: Awaited::Answer(answer), .. } = &mut self.first else { return };
         if answer.asked == Asked::Session
             && let Some(id) = head.headers.get(MCP_SESSION_ID).and_then(|v| v.to_str().ok())
         {
-            span.set_str(key::MCP_SESSION_ID, id);
+            if let Some(span) = span {
+                span.set_str(key::MCP_SESSION_ID, id);
+            }
             answer.granted = Some(self.worker.tracer.peers.session(self.side.outbound, server, id));
         }
     }
@@ -233,6 +234,9 @@ impl Exchange {
     /// Looks at data on its way to the client. Gives what is to be passed on
     /// now: the same, but for events that are edited or wait for their end.
     pub fn pass(&mut self, data: Bytes) -> (Bytes, Progress) {
+        for waiting in self.waits_mut() {
+            waiting.bytes += data.len() as u64;
+        }
         let data = if matches!(self.observer, Observer::Events { .. }) {
             self.pass_events(data)
         } else {
@@ -328,11 +332,10 @@ impl Exchange {
             if named && waiting.park(worker) {
                 return;
             }
-            match &mut waiting.span {
-                Some(span) if named && !waiting.awaited.is_modern() => {
-                    span.set_static(key::MESHTRACE_RESPONSE, "resumable");
-                }
-                _ => waiting.failed(worker, "connection_closed", "the stream ended without a response"),
+            if !named || waiting.awaited.is_modern() {
+                waiting.failed(worker, "connection_closed", "the stream ended without a response");
+            } else if let Some(span) = &mut waiting.span {
+                span.set_static(key::MESHTRACE_RESPONSE, "resumable");
             }
         });
     }
@@ -363,9 +366,9 @@ impl Exchange {
         if let Some(span) = &mut self.first.span {
             span.set_int(key::MESHTRACE_TUNNEL_SENT, passed.sent.try_into().unwrap_or(i64::MAX));
             span.set_int(key::MESHTRACE_TUNNEL_RECEIVED, passed.received.try_into().unwrap_or(i64::MAX));
-            if let Some(how) = broken {
-                span.error("connection_reset", how);
-            }
+        }
+        if let Some(how) = broken {
+            self.first.fails(ErrorType::Named("connection_reset"), how);
         }
         self.each(Waiting::end);
     }
@@ -396,6 +399,11 @@ impl Exchange {
         if self.side.is_stream && self.side.elsewhere {
             self.session_ended();
         }
+    }
+
+    /// Name and age of each message that still waits.
+    pub fn describe(&self) -> Vec<(String, std::time::Duration)> {
+        self.waits().filter(|waiting| waiting.is_open()).map(Waiting::describe).collect()
     }
 
     /// The table of pending requests has no place for it any more.

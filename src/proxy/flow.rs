@@ -16,7 +16,7 @@ use super::exchange::{Exchange, Held};
 use super::expect::Gate;
 use super::headers::Survey;
 use super::hop::{self, Asked};
-use super::read;
+use super::read::{self, Media};
 use super::settings::Target;
 use super::switch;
 use super::upstream::{Guard, Upstream, unless};
@@ -187,6 +187,9 @@ impl Forward {
         let (head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
             exchange.with(|exchange| exchange.response_head(&head, survey, &self.connection, &self.target));
+        }
+        if !body.is_end_stream() && read::media(&head.headers) == Media::Events {
+            self.in_flight.streams();
         }
         let length = if body.is_end_stream() { hop::only_length(&head) } else { None };
         let held = (self.guard, self.in_flight);

@@ -2,20 +2,25 @@
 //! top to bottom, and the other files are its steps.
 
 pub mod accept;
+pub mod access_log;
 pub(crate) mod attributes;
 pub mod begin;
 pub mod body;
 pub mod budget;
+mod configured;
 pub mod connection;
 pub mod error;
 pub mod exchange;
 pub mod expect;
+pub(crate) mod facts;
 pub mod flow;
 pub mod headers;
+pub mod held;
 pub mod hop;
 pub mod inject;
 pub mod mesh;
 pub mod peers;
+pub mod policy;
 pub mod read;
 pub mod redirected;
 pub mod reverse;

@@ -207,6 +207,16 @@ impl Peers {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Some of the requests that wait, at most this many.
+    pub fn some(&self, most: usize) -> Vec<Arc<Shared>> {
+        let mut some = Vec::new();
+        for shard in &self.pending {
+            let left = most.saturating_sub(some.len());
+            some.extend(lock(shard).iter().take(left).map(|(_, exchange)| Arc::clone(exchange)));
+        }
+        some
+    }
+
     /// Says how full the tables are.
     pub fn count(&self, metrics: &PeerMetrics) {
         let pending = self.pending.iter().map(|shard| lock(shard).len()).sum();

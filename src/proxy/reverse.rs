@@ -12,8 +12,9 @@ use http::Version;
 use opentelemetry::trace::SpanKind;
 
 use super::attributes;
-use super::begin::{Decided, Peer, Under, decide};
+use super::begin::{Basis, Decided, Peer, Under, decide};
 use super::exchange::{Answer, Asked, Awaited, Exchange, MAX_BATCH, Shared, Side, Waiting};
+use super::facts;
 use super::headers;
 use super::inject::{Context, Injection};
 use super::peers::{SessionKey, Way};
@@ -112,8 +113,9 @@ impl Start<'_> {
         let id = OwnedId::new(self.message.id.as_ref()?)?;
         let name = self.message.method.as_ref()?.decode();
         let settings = &self.worker.settings;
+        let policy = self.worker.tracer.policy.now();
         let described = Described { method: Some(&name), ..Described::default() };
-        if settings.disabled || settings.spans.ignores(&described) {
+        if settings.disabled || policy.spans.ignores(&described) {
             return None;
         }
         let call = Call {
@@ -133,7 +135,9 @@ impl Start<'_> {
         let parent = self.parent(claim.as_ref());
         let kind = if self.met.outbound { SpanKind::Server } else { SpanKind::Client };
         let under = Under::context(parent.context.as_ref());
-        let decided = decide(self.worker, under, kind, SystemTime::now(), |span| {
+        let facts = facts::Method(&call.method);
+        let basis = Basis { policy: &policy, facts: &facts, now: Instant::now(), at: SystemTime::now() };
+        let decided = decide(self.worker, under, kind, basis, |span| {
             attributes::of_call(span, &call);
             self.describe(span, &parent);
         });
@@ -145,7 +149,7 @@ impl Start<'_> {
         };
         if let Some(span) = decided.span {
             let answer = Answer { id: Some(id), asked: Asked::Other, modern: false, granted: None };
-            let mut waiting = Waiting::new(span, Instant::now(), Awaited::Answer(answer));
+            let mut waiting = Waiting::new(span, basis.now, Awaited::Answer(answer), policy.keep);
             if self.met.outbound {
                 // The application makes calls while it is asked.
                 waiting.remember(self.worker.tracer.server_spans.begin(Served {

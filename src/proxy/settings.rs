@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::net::dial;
 use crate::trace::glob::Glob;
 use crate::trace::links::Inference;
@@ -340,6 +342,29 @@ impl Default for Formats {
 impl Formats {
     /// No format at all: nothing is read, nothing is written.
     pub const NONE: Formats = Formats { tracecontext: false, baggage: false, b3: false, b3multi: false };
+}
+
+/// What spans say beyond the conventions. Each entry is where a value comes
+/// from and the name of its attribute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Fields of the request's head.
+    pub from_header: Vec<(HeaderName, String)>,
+    /// Baggage, decoded.
+    pub from_baggage: Vec<(String, String)>,
+    /// Arguments of tools that are texts, numbers or truth values.
+    pub from_argument: Vec<(Argument, String)>,
+    /// Whether all arguments of a tool call are written down as they came.
+    pub capture_arguments: bool,
+}
+
+/// An argument of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// The tool.
+    pub tool: Glob,
+    /// The member of its arguments.
+    pub name: String,
 }
 
 /// Which exchanges get a span.

@@ -5,14 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use opentelemetry::trace::TraceId;
+
 use tokio::net::TcpStream;
 
+use super::access_log::AccessLog;
 use super::budget::Budget;
 use super::exchange::Forgotten;
+use super::held::{Held, HeldSpans};
 use super::peers::Peers;
-use super::settings::{Authority, Limits, Originate, Propagation, SpanRules};
+use super::policy::InForce;
+use super::settings::{Authority, Limits, Originate, Propagation};
 use crate::export::queue::Recorder;
 use crate::metrics::Metrics;
+use crate::metrics::operations::Lane;
 use crate::net::dial::{self, DialError};
 use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
@@ -20,7 +26,7 @@ use crate::net::tls::Connector;
 use crate::trace::ids::Ids;
 use crate::trace::links::{Inference, Known};
 use crate::trace::places::{Background, Stuck};
-use crate::trace::sampler::Sampler;
+use crate::trace::semconv as key;
 use crate::trace::server_spans::ServerSpans;
 use crate::trace::span::{Span, SpanLimits};
 use crate::trace::tally::Tally;
@@ -44,6 +50,10 @@ pub struct Worker {
     pub held: Arc<Budget>,
     /// Counters.
     pub metrics: Metrics,
+    /// Where a line for each request goes, if anywhere.
+    pub access_log: Option<AccessLog>,
+    /// What each operation of this worker counts in.
+    pub operations: Lane,
     /// Storage of spans that ended, to be used again.
     pub spans: SpanPool,
 }
@@ -103,6 +113,30 @@ impl Worker {
         }
     }
 
+    /// Sends a span that ended.
+    pub fn record(&self, span: Box<Span>) {
+        self.recorder.end(&span);
+        self.spans.give(span);
+    }
+
+    /// Holds a span that was not sampled, or sends it where its trace is kept.
+    pub fn hold(&self, span: Box<Span>, now: Instant) {
+        match self.tracer.held.hold(span, now) {
+            Held::Keep(span) => self.record_with_trace(span),
+            Held::Gone(spans) => spans.into_iter().for_each(|span| self.spans.give(span)),
+        }
+    }
+
+    /// Sends what is held of a trace, and what still comes of it.
+    pub fn keep(&self, trace: TraceId, now: Instant) {
+        self.tracer.held.keep(trace, now).into_iter().for_each(|span| self.record_with_trace(span));
+    }
+
+    fn record_with_trace(&self, mut span: Box<Span>) {
+        span.set_static(key::MESHTRACE_SAMPLING_REASON, "trace");
+        self.record(span);
+    }
+
     /// Forgets what is too old of what is remembered of peers, and counts
     /// the rest. One worker does it for all, about once a second.
     pub fn look_after_peers(&self, now: Instant) {
@@ -110,6 +144,7 @@ impl Worker {
             exchange.lock().forgotten(Forgotten::Overdue);
         }
         self.tracer.peers.count(&self.metrics.peers);
+        self.tracer.held.expire(now);
     }
 }
 
@@ -120,8 +155,6 @@ pub struct Settings {
     pub limits: Limits,
     /// How context travels.
     pub propagation: Propagation,
-    /// Which exchanges get a span.
-    pub spans: SpanRules,
     /// The bounds within a span.
     pub span_limits: SpanLimits,
     /// No spans at all, as `OTEL_SDK_DISABLED` asks; context still passes.
@@ -148,8 +181,8 @@ impl Settings {
 /// Decides about spans and remembers them.
 #[derive(Debug)]
 pub struct Tracer {
-    /// Which traces are recorded.
-    pub sampler: Sampler,
+    /// What decides about requests that begin now.
+    pub policy: InForce,
     /// Fresh ids.
     pub ids: Ids,
     /// The requests that outbound calls may have as parent.
@@ -162,6 +195,8 @@ pub struct Tracer {
     pub peers: Peers,
     /// Where the calls go whose parent is not proved.
     pub tally: Tally,
+    /// Spans that go out only if another one of their trace does.
+    pub held: HeldSpans,
 }
 
 impl Tracer {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
-use super::{Signals, complain, log_to_stderr};
-use crate::admin::{Admin, AppProbes, Readiness};
+use super::{Signals, complain};
+use crate::admin::{Admin, AppProbes, Level, Readiness};
 use crate::admission::cluster::Cluster;
 use crate::admission::injector::{Keeper, unix_time};
 use crate::admission::webhook::{Times, Webhook};
 use crate::config::injection::{ACCOUNT, Injector};
+use crate::log::{self, Format};
 use crate::metrics::InjectorMetrics;
 use crate::net::listen;
 use crate::net::resolve::Resolver;
@@ -35,7 +36,7 @@ enum StartError {
 
 /// Runs it until it is told to stop, and returns the exit code.
 pub(super) fn run(config: Injector) -> u8 {
-    log_to_stderr(config.log_level);
+    let level = log::to_stderr(config.log_level, Format::Text);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),
@@ -43,8 +44,8 @@ pub(super) fn run(config: Injector) -> u8 {
     let done = runtime.block_on(async {
         let mut signals = Signals::install().map_err(|error| complain(&error))?;
         let readiness = Readiness::new();
-        let _tasks = start(config, &readiness).map_err(|error| complain(&error))?;
-        signals.next().await;
+        let _tasks = start(config, level, &readiness).map_err(|error| complain(&error))?;
+        signals.next(|| ()).await;
         tracing::info!("stopping once no API server sends anything more");
         readiness.set_draining();
         tokio::time::sleep(LEAVE).await;
@@ -54,7 +55,11 @@ pub(super) fn run(config: Injector) -> u8 {
     done.err().unwrap_or(0)
 }
 
-fn start(config: Injector, readiness: &Readiness) -> Result<tokio::task::JoinSet<()>, StartError> {
+fn start(
+    config: Injector,
+    level: Level,
+    readiness: &Readiness,
+) -> Result<tokio::task::JoinSet<()>, StartError> {
     let listener = bind("--listen", config.listen)?;
     let admin_listener = config.admin.map(|address| bind("--admin", address)).transpose()?;
     let cluster = config.api.map(cluster).transpose()?;
@@ -74,7 +79,10 @@ fn start(config: Injector, readiness: &Readiness) -> Result<tokio::task::JoinSet
     };
     let admin = Admin {
         readiness: readiness.clone(),
+        level,
         registry: Arc::new(registry),
+        operations: Default::default(),
+        agent: String::new(),
         closed: Default::default(),
         pages: Arc::new([]),
         probes: AppProbes::new(Default::default(), Resolver::default(), Default::default()),

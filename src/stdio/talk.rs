@@ -10,8 +10,9 @@ use opentelemetry::trace::SpanKind;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Kind, Message, OwnedId};
 use crate::proxy::attributes;
-use crate::proxy::begin::{Under, decide};
+use crate::proxy::begin::{Basis, Under, decide};
 use crate::proxy::exchange::{self, Answer, Asked, Awaited, Exchange, MAX_BATCH, Shared, Side, Waiting};
+use crate::proxy::facts;
 use crate::proxy::headers;
 use crate::proxy::inject::{Context, Injection};
 use crate::proxy::peers::{SessionKey, Way};
@@ -124,7 +125,8 @@ impl Talk {
         };
         let settings = &self.worker.settings;
         let described = Described { method: Some(&name), ..Described::default() };
-        if settings.disabled || settings.spans.ignores(&described) {
+        let policy = self.worker.tracer.policy.now();
+        if settings.disabled || policy.spans.ignores(&described) {
             return None;
         }
         let version = message.meta.protocol_version.as_ref().map(|version| version.decode());
@@ -138,7 +140,9 @@ impl Talk {
         let claim = meta.and_then(headers::extract_meta);
         let trusted = settings.propagation.trust_inbound;
         let parent = claim.as_ref().filter(|_| trusted).or(self.environment.as_ref());
-        let decided = decide(&self.worker, Under::context(parent), SpanKind::Server, started.1, |span| {
+        let facts = facts::Method(&call.method);
+        let basis = Basis { policy: &policy, facts: &facts, now: started.0, at: started.1 };
+        let decided = decide(&self.worker, Under::context(parent), SpanKind::Server, basis, |span| {
             attributes::of_call(span, &call);
             span.set_static(key::NETWORK_TRANSPORT, "pipe");
             if let Some(claim) = claim.as_ref().filter(|_| !trusted) {
@@ -164,7 +168,7 @@ impl Talk {
                     Awaited::Answer(Answer { id, asked: Asked::of(&call.method), modern, granted: None })
                 }
             };
-            let mut waiting = Waiting::new(span, started.0, awaited);
+            let mut waiting = Waiting::new(span, started.0, awaited, policy.keep);
             if let Some(target) = &cancelled {
                 waiting.link(target, "cancels");
             }

@@ -1,6 +1,71 @@
 //! What a user can set about head sampling, as plain data.
 
 use std::fmt;
+use std::time::Duration;
+
+use super::rules::{RuleConfig, percent};
+
+/// Everything that decides which traces are recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SamplingConfig {
+    /// What happens where no rule matches.
+    pub fallback: SamplerConfig,
+    /// The first one that matches decides.
+    pub rules: Vec<RuleConfig>,
+    /// The most traces that one sidecar begins each second.
+    pub max_per_second: Option<f64>,
+    /// What is kept for how it ended, although it was not to be recorded.
+    pub keep: Option<Keep>,
+}
+
+/// Which outcomes are kept although the head decision said no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Those that failed.
+    pub errors: bool,
+    /// Those that took longer.
+    pub slower_than: Option<Duration>,
+}
+
+impl Keep {
+    /// Why an operation that ended so is kept: the value of `meshtrace.sampling.reason`.
+    pub fn reason(&self, failed: bool, took: Duration) -> Option<&'static str> {
+        if self.errors && failed {
+            return Some("error");
+        }
+        self.slower_than.is_some_and(|bound| took > bound).then_some("slow")
+    }
+}
+
+impl From<SamplerConfig> for SamplingConfig {
+    /// No rules and no bound.
+    fn from(fallback: SamplerConfig) -> Self {
+        SamplingConfig { fallback, ..SamplingConfig::default() }
+    }
+}
+
+impl SamplingConfig {
+    /// The sampler in words, for the sidecar of this agent.
+    pub fn describe(&self, agent: &str) -> String {
+        let rules = self.rules.iter().filter(|rule| rule.is_for(agent));
+        let mut parts: Vec<String> = rules.map(ToString::to_string).collect();
+        let fallback = self.fallback.describe();
+        parts.push(if parts.is_empty() { fallback } else { format!("else {fallback}") });
+        let mut text = parts.join("; ");
+        if let Some(most) = self.max_per_second {
+            text.push_str(&format!("; of traces that begin here at most {most} a second"));
+        }
+        match self.keep {
+            Some(Keep { errors: true, slower_than: None }) => text.push_str("; keeps what failed"),
+            Some(Keep { errors, slower_than: Some(bound) }) => {
+                let failed = if errors { "failed or " } else { "" };
+                text.push_str(&format!("; keeps what {failed}took longer than {bound:?}"));
+            }
+            _ => {}
+        }
+        text
+    }
+}
 
 /// Which traces are recorded: what roots get, and whether a parent overrules it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,11 +116,6 @@ impl fmt::Display for Root {
     }
 }
 
-/// A ratio as a percentage without the noise of binary fractions.
-fn percent(ratio: f64) -> f64 {
-    (ratio * 1e8).round() / 1e6
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +127,27 @@ mod tests {
         assert_eq!(
             SamplerConfig::default().describe(),
             "every trace without a parent; with one, as the parent decided"
+        );
+    }
+
+    #[test]
+    fn rules_come_before_what_no_rule_matched() {
+        let rule = |name: &str, agent: &[&str]| RuleConfig {
+            name: name.to_owned(),
+            agent: agent.iter().map(|a| crate::trace::glob::Glob::new(a)).collect(),
+            share: Some(0.5),
+            ..RuleConfig::default()
+        };
+        let config = SamplingConfig {
+            rules: vec![rule("a", &[]), rule("b", &["other"])],
+            max_per_second: Some(1_000.0),
+            keep: Some(Keep { errors: true, slower_than: Some(Duration::from_millis(500)) }),
+            ..SamplingConfig::default()
+        };
+        assert_eq!(
+            config.describe("agent"),
+            "50 % (rule a); else every trace without a parent; with one, as the parent decided; \
+             of traces that begin here at most 1000 a second; keeps what failed or took longer than 500ms"
         );
     }
 }

@@ -19,6 +19,7 @@ names! {
     AGENT_TARGET = "agent.target";
     GEN_AI_TOOL_NAME = "gen_ai.tool.name";
     GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
+    GEN_AI_TOOL_CALL_ARGUMENTS = "gen_ai.tool.call.arguments";
     EXECUTE_TOOL = "execute_tool";
     JSONRPC_REQUEST_ID = "jsonrpc.request.id";
     JSONRPC_PROTOCOL_VERSION = "jsonrpc.protocol.version";
@@ -48,6 +49,7 @@ names! {
     MESHTRACE_PARENT_LATE = "meshtrace.parent.late";
     MESHTRACE_PARENT_CONFLICT = "meshtrace.parent.conflict";
     MESHTRACE_LINK_REASON = "meshtrace.link.reason";
+    MESHTRACE_SAMPLING_REASON = "meshtrace.sampling.reason";
     MESHTRACE_BODY = "meshtrace.body";
     MESHTRACE_RESPONSE = "meshtrace.response";
     MESHTRACE_CANCELLED = "meshtrace.cancelled";

@@ -314,6 +314,14 @@ impl Span {
         self.dropped_links
     }
 
+    /// About how much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.texts.capacity()
+            + (self.attributes.capacity() + self.link_attributes.capacity()) * size_of::<Attribute>()
+            + self.links.capacity() * size_of::<StoredLink>()
+    }
+
     /// Whether text was cut at [`MAX_TEXT_BYTES`].
     pub fn is_cut(&self) -> bool {
         self.texts.cut

@@ -11,7 +11,7 @@ const FLOORS: [&[&[&str]]; 6] = [
     &[&["export"], &["capture"]],
     &[&["proxy", "stdio"], &["store", "demo"], &["shim"], &["check"], &["admission"]],
     &[&["admin"], &["config"]],
-    &[&["app", "cli", "run"]],
+    &[&["app", "cli", "log", "reload", "run"]],
 ];
 
 #[test]

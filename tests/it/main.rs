@@ -22,9 +22,13 @@ mod capture;
 mod detection;
 
 // What is said about it.
+mod attributes;
 mod baggage;
 mod causality;
+mod keep;
+mod metrics;
 mod propagation;
+mod rules;
 mod sampling;
 mod spans;
 

@@ -2,10 +2,13 @@
 //! prints where, and how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod access_log;
 mod admin;
 mod certificates;
+mod examples;
 mod inject;
 mod process;
+mod secrets;
 mod serving;
 mod stdio;
 mod stopping;

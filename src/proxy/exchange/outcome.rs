@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::Side;
 use super::waiting::{Asked, Waiting};
 use crate::mcp::message::Message;
+use crate::metrics::operations::ErrorType;
 use crate::proxy::settings::Authority;
 use crate::proxy::worker::Worker;
 use crate::trace::semconv as key;
@@ -81,7 +82,7 @@ impl Waiting {
     fn task_is(&mut self, worker: &Worker, thing: u64, message: &Message<'_>) {
         let Some(status) = message.result_status.as_ref().map(|status| status.decode()) else { return };
         let method = self.attribute(key::MCP_METHOD_NAME).unwrap_or_default();
-        if worker.settings.spans.ignores_task(method, &status) {
+        if worker.tracer.policy.now().spans.ignores_task(method, &status) {
             return self.discard(worker);
         }
         let Some(span) = &mut self.span else { return };
@@ -90,13 +91,10 @@ impl Waiting {
             return;
         }
         if message.task_is_error {
-            span.error(key::TOOL_ERROR, "");
+            self.fails(ErrorType::Named(key::TOOL_ERROR), "");
         } else if let Some(error) = &message.task_error {
             let text = error.message.as_ref().map(|message| message.decode()).unwrap_or_default();
-            match error.code {
-                Some(code) => span.error(itoa::Buffer::new().format(code), &text),
-                None => span.error("_OTHER", &text),
-            }
+            self.fails(error.code.map_or(ErrorType::Named("_OTHER"), ErrorType::Code), &text);
         }
     }
 }

@@ -1,16 +1,20 @@
-//! One message whose answer is awaited: its span, and what the answer says of it.
+//! One message whose answer is awaited: its span, what it counts in, and what
+//! the answer says of it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
 
-use crate::mcp::message::{Id, Message, OwnedId};
+use crate::mcp::message::{ErrorView, Id, Message, OwnedId};
+use crate::metrics::operations::{ErrorType, Exemplar, Outcome, Series, Status};
+use crate::proxy::access_log::{End, Entry};
 use crate::proxy::attributes;
 use crate::proxy::mesh;
 use crate::proxy::peers::{Place, SessionKey};
 use crate::proxy::worker::Worker;
 use crate::trace::context::TraceContext;
+use crate::trace::sampler_config::Keep;
 use crate::trace::semconv as key;
 use crate::trace::server_spans;
 use crate::trace::span::{Span, Value};
@@ -30,6 +34,18 @@ pub struct Waiting {
     place: Option<Place>,
     /// Its answer can come on another connection only.
     parked: bool,
+    /// Whether it is a call of the agent and not one to it.
+    client: bool,
+    /// What it counts in when it ends; `None` where it is no message of MCP, and after that.
+    series: Option<Series>,
+    /// What the access log says when it ends.
+    log: Option<Box<Entry>>,
+    /// The bytes of the response's body that have passed.
+    pub(super) bytes: u64,
+    /// For which outcomes an unsampled span is exported.
+    keep: Option<Keep>,
+    /// How it ended, as far as is known.
+    outcome: Outcome,
 }
 
 /// What would answer a message.
@@ -98,16 +114,57 @@ impl Awaited {
 }
 
 impl Waiting {
-    /// A message whose span began at `started`.
-    pub fn new(span: Box<Span>, started: Instant, awaited: Awaited) -> Self {
-        Waiting { span: Some(span), remembered: None, started, awaited, place: None, parked: false }
+    /// A message whose span began at `started`. `keep` says for which outcomes
+    /// it is exported although it is not sampled.
+    pub fn new(span: Box<Span>, started: Instant, awaited: Awaited, keep: Option<Keep>) -> Self {
+        let client = span.kind == SpanKind::Client;
+        Waiting { span: Some(span), awaited, client, keep, ..Waiting::unrecorded(started) }
     }
 
     /// A message without a span, which only counts as in flight for the calls
     /// that the agent makes meanwhile.
     pub fn unrecorded(started: Instant) -> Self {
-        let awaited = Awaited::Response;
-        Waiting { span: None, remembered: None, started, awaited, place: None, parked: false }
+        Waiting {
+            span: None,
+            remembered: None,
+            started,
+            awaited: Awaited::Response,
+            place: None,
+            parked: false,
+            client: false,
+            series: None,
+            log: None,
+            bytes: 0,
+            keep: None,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Has it counted when it ends, which has to be seen then although nothing
+    /// may be recorded.
+    pub fn count(&mut self, series: Series, client: bool, awaited: impl FnOnce() -> Awaited) {
+        self.series = Some(series);
+        self.client = client;
+        if self.span.is_none() {
+            self.awaited = awaited();
+        }
+    }
+
+    /// The ids of its span, where it has one.
+    pub fn ids(&self) -> Option<(TraceId, SpanId, TraceFlags)> {
+        self.span.as_ref().map(|span| (span.trace_id, span.span_id, span.flags))
+    }
+
+    /// The name of its span, empty where nothing is recorded, and its age.
+    pub(super) fn describe(&self) -> (String, Duration) {
+        let name = self.span.as_ref().map(|span| span.name().to_owned());
+        (name.unwrap_or_default(), self.started.elapsed())
+    }
+
+    /// Has it logged when it ends.
+    pub fn log(&mut self, entry: Box<Entry>) {
+        self.client = entry.outbound;
+        self.log = Some(entry);
     }
 
     /// Takes over the place of the request in the table of server spans.
@@ -120,14 +177,14 @@ impl Waiting {
         self.place = Some(place);
     }
 
-    /// Whether its span is recorded and has not ended.
+    /// Whether its end is looked for and has not come.
     pub(super) fn is_open(&self) -> bool {
-        self.span.is_some()
+        self.span.is_some() || self.series.is_some() || self.log.is_some()
     }
 
     /// Whether its end is still to be told to somebody.
     pub(super) fn is_awaited(&self) -> bool {
-        self.span.is_some() || self.remembered.is_some()
+        self.is_open() || self.remembered.is_some()
     }
 
     /// Says of how much progress the answer was preceded.
@@ -210,15 +267,10 @@ impl Waiting {
     /// Writes what the answer says onto the span (conventions for MCP spans),
     /// and ends it.
     pub(super) fn answered(&mut self, worker: &Worker, message: &Message<'_>, status: Option<StatusCode>) {
-        let (Some(span), Awaited::Answer(answer)) = (&mut self.span, &self.awaited) else { return };
-        if message.error.is_some()
-            && let Some(status) = status.filter(|s| !s.is_success())
-        {
-            span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
-        }
+        let Awaited::Answer(answer) = &self.awaited else { return };
         if answer.asked == Asked::Session {
             let version = message.result_protocol_version.as_ref().map(|version| version.decode());
-            if let Some(version) = &version {
+            if let (Some(version), Some(span)) = (&version, &mut self.span) {
                 span.set_str(key::MCP_PROTOCOL_VERSION, version);
             }
             if let Some(session) = answer.granted.filter(|_| message.has_result) {
@@ -226,9 +278,14 @@ impl Waiting {
             }
         }
         if message.is_error {
-            span.error(key::TOOL_ERROR, "");
+            self.fails(ErrorType::Named(key::TOOL_ERROR), "");
         }
-        describe_error(span, message);
+        if let Some(error) = &message.error {
+            if let (Some(span), Some(status)) = (&mut self.span, status.filter(|s| !s.is_success())) {
+                span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
+            }
+            self.refused(error);
+        }
         self.end(worker);
     }
 
@@ -246,6 +303,35 @@ impl Waiting {
         }
     }
 
+    /// The answer is a JSON-RPC error.
+    fn refused(&mut self, error: &ErrorView<'_>) {
+        let text = error.message.as_ref().map(|m| m.decode()).unwrap_or_default();
+        let Some(code) = error.code else {
+            return self.fails(ErrorType::Named("_OTHER"), &text);
+        };
+        self.outcome = Outcome { status: Status::Error, code: Some(code), ..self.outcome };
+        if let Some(span) = &mut self.span {
+            let mut digits = itoa::Buffer::new();
+            span.set_str(key::RPC_RESPONSE_STATUS_CODE, digits.format(code));
+        }
+        if self.client || !key::is_callers_fault(code) {
+            self.fails(ErrorType::Code(code), &text);
+        }
+    }
+
+    /// Says that it failed, on the span and to those who count.
+    pub(super) fn fails(&mut self, error: ErrorType, description: &str) {
+        self.outcome = Outcome { status: Status::Error, error: Some(error), ..self.outcome };
+        let Some(span) = &mut self.span else { return };
+        let mut digits = itoa::Buffer::new();
+        let error_type = match error {
+            ErrorType::Named(name) => name,
+            ErrorType::Code(code) => digits.format(code),
+            ErrorType::Http(status) => digits.format(status),
+        };
+        span.error(error_type, description);
+    }
+
     /// The message was taken, if that is all that it waits for.
     pub(super) fn acknowledged(&mut self, worker: &Worker) {
         if matches!(self.awaited, Awaited::Acknowledgement) {
@@ -258,28 +344,31 @@ impl Waiting {
         if self.parked {
             return;
         }
-        if let (Some(span), Some(status)) = (&mut self.span, status) {
-            let client = span.kind == SpanKind::Client;
+        if let Some(status) = status.filter(|_| self.is_open()) {
             let unanswered = match &self.awaited {
                 Awaited::Answer(_) => status == StatusCode::ACCEPTED || status.is_redirection(),
                 _ => false,
             };
             let expected = status.is_success() && !unanswered;
-            if !self.awaited.is_http() && !expected {
+            if let Some(span) = self.span.as_mut().filter(|_| !expected)
+                && !self.awaited.is_http()
+            {
                 span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
             }
-            let failed = if client { status.as_u16() >= 400 || unanswered } else { status.is_server_error() };
-            if failed {
-                span.error(status.as_str(), "");
+            let refused = status.as_u16() >= 400 || unanswered;
+            if status.is_server_error() || (self.client && refused) {
+                self.fails(ErrorType::Http(status.as_u16()), "");
+            } else if refused {
+                self.outcome.status = Status::Error;
             }
         }
         self.end(worker);
     }
 
     /// Ends the span as failed.
-    pub(super) fn failed(&mut self, worker: &Worker, error_type: &str, description: &str) {
-        if let Some(span) = &mut self.span {
-            span.error(error_type, description);
+    pub(super) fn failed(&mut self, worker: &Worker, error_type: &'static str, description: &str) {
+        if self.is_open() {
+            self.fails(ErrorType::Named(error_type), description);
         }
         self.end(worker);
     }
@@ -290,6 +379,7 @@ impl Waiting {
         if self.parked {
             return;
         }
+        self.outcome.status = Status::Cancelled;
         if let Some(span) = &mut self.span {
             let attribute = match &self.awaited {
                 Awaited::Answer(answer) if !answer.modern => key::MESHTRACE_DISCONNECTED,
@@ -302,6 +392,7 @@ impl Waiting {
 
     /// The client, or the server whose request this is, wants no answer any more.
     pub(super) fn cancelled(&mut self, worker: &Worker) {
+        self.outcome.status = Status::Cancelled;
         if let Some(span) = &mut self.span {
             span.set_bool(key::MESHTRACE_CANCELLED, true);
         }
@@ -346,13 +437,43 @@ impl Waiting {
         if let Some(place) = self.remembered.take() {
             worker.tracer.server_spans.end(place);
         }
-        if let Some(mut span) = self.span.take() {
-            let lasted: Duration = self.started.elapsed();
-            let nanos = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
-            span.end_unix_nanos = span.start_unix_nanos.saturating_add(nanos);
-            worker.recorder.end(&span);
-            worker.spans.give(span);
+        if !self.is_open() {
+            return;
         }
+        let took: Duration = self.started.elapsed();
+        let mut exemplar = None;
+        if let Some(mut span) = self.span.take() {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            span.end_unix_nanos = span.start_unix_nanos.saturating_add(nanos);
+            let (trace_id, span_id) = (span.trace_id, span.span_id);
+            let now = self.started + took;
+            let kept = self.reason(&span, took);
+            if span.flags.is_sampled() || kept.is_some() {
+                exemplar = Some(Exemplar { trace_id, span_id, took, at_unix_nanos: span.end_unix_nanos });
+                if let Some(reason) = kept {
+                    span.set_static(key::MESHTRACE_SAMPLING_REASON, reason);
+                }
+                worker.record(span);
+            } else {
+                worker.hold(span, now);
+            }
+            if kept.is_some() {
+                worker.keep(trace_id, now);
+            }
+        }
+        if let (Some(entry), Some(log)) = (self.log.take(), &worker.access_log) {
+            let end = End { outcome: self.outcome, took, bytes: self.bytes, at: SystemTime::now() };
+            log.write(&entry, &end);
+        }
+        if let Some(series) = self.series.take() {
+            worker.operations.observe(series, self.outcome, took, exemplar);
+        }
+    }
+
+    /// Why a span goes out that is not sampled, if it does.
+    fn reason(&self, span: &Span, took: Duration) -> Option<&'static str> {
+        let keep = self.keep.filter(|_| !span.flags.is_sampled())?;
+        keep.reason(self.outcome.status == Status::Error, took)
     }
 }
 
@@ -367,18 +488,4 @@ pub enum Forgotten {
     EndOfSession,
     /// The sidecar stops.
     Stopping,
-}
-
-fn describe_error(span: &mut Span, message: &Message<'_>) {
-    let Some(error) = &message.error else { return };
-    let text = error.message.as_ref().map(|m| m.decode()).unwrap_or_default();
-    let Some(code) = error.code else {
-        return span.error("_OTHER", &text);
-    };
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(code);
-    span.set_str(key::RPC_RESPONSE_STATUS_CODE, digits);
-    if span.kind == SpanKind::Client || !key::is_callers_fault(code) {
-        span.error(digits, &text);
-    }
 }

@@ -40,6 +40,11 @@ impl Texts {
         self.cut = false;
     }
 
+    /// The bytes that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.string.capacity()
+    }
+
     /// Copies text, cut at `max_chars` characters and at what the string still takes.
     pub(super) fn store(&mut self, text: &str, max_chars: Option<u32>) -> Text {
         let text = limited(text, max_chars);

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::process::{Process, free_address, run};
-use crate::support::mesh::{Answer, Asked, Call, PATIENCE, Server, legacy_call, result};
+use crate::support::mesh::{Answer, Asked, Call, PATIENCE, Scratch, Server, legacy_call, result};
 
 fn ok(asked: &Asked) -> Answer {
     Answer::json(&result(&asked.id()))
@@ -178,4 +178,31 @@ async fn demo_serves_on_until_it_is_told_to_stop() {
     let done = process.exit().await;
     assert_eq!(done.code, Some(0), "{done:#?}");
     assert!(done.out.contains("curl"), "{}", done.out);
+}
+
+/// A SIGHUP is one line, whether the file can be used or not.
+#[tokio::test]
+async fn a_hangup_reloads_and_says_so() {
+    let (server, listen) = (Server::answering(ok).await, free_address());
+    let file = Scratch::new("sampling: { rules: [{ sample: 0% }] }\n");
+    let path = file.0.to_str().unwrap();
+    let mut args = inbound(listen, server.address).to_vec();
+    args.extend(["--config".into(), path.into()]);
+    let env = [("OTEL_SERVICE_NAME", "agent"), ("OTEL_TRACES_EXPORTER", "console")];
+    let process = Process::ready(&strs(&args), &env).await;
+    process.signal("HUP");
+    process.says("has not changed").await;
+    file.rewrite("sampling:\n  rules:\n    - sample: lots\n");
+    process.signal("HUP");
+    process.says("not reloaded, what was in force stays").await;
+    file.rewrite("sampling: { rules: [{ sample: 100% }] }\nlimits: { headers: 50 }\n");
+    process.signal("HUP");
+    process.says("which needs a restart").await;
+    legacy_call(1, json!({})).send(listen).await;
+    process.prints("tools/call add").await;
+    process.signal("TERM");
+    let done = process.exit().await;
+    assert_eq!(done.code, Some(0));
+    assert!(done.err.contains(&format!("{path}:3:15: sampling.rules sample")), "{}", done.err);
+    assert_eq!(done.err.matches("reloaded").count(), 2, "{}", done.err);
 }

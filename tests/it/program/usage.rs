@@ -94,6 +94,8 @@ async fn help_of_each_command() {
                 "MESHTRACE_APP_PROBES",
                 "--config",
                 "--workers",
+                "--access-log",
+                "--log-format",
                 "MESHTRACE_INBOUND",
                 "MESHTRACE_OUTBOUND",
                 "MESHTRACE_ADMIN",

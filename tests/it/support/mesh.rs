@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use meshtrace::app;
 use meshtrace::config::{Config, Flags};
+use meshtrace::metrics::Metrics;
 use meshtrace::store::{Capacity, Limits, Receiver};
 use meshtrace::trace::ids::Ids;
 
@@ -89,6 +90,26 @@ impl Mesh {
         found.unwrap_or_else(|| {
             panic!("{count} spans awaited, there are {:#?}", seen::all(self.collector.store()))
         })
+    }
+
+    /// Changes the file of the sidecar that was started first, asks for a reload, and waits until it was read.
+    pub async fn reload(&self, sidecar: &Running, text: &str) {
+        let metrics = self.metrics().reload;
+        let count = || metrics.applied.get() + metrics.refused.get();
+        let before = count();
+        sidecar.file().rewrite(text);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)[0].reload();
+        let read = async {
+            while count() == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("read in time");
+    }
+
+    /// The counters of the sidecar that was started first.
+    pub fn metrics(&self) -> Metrics {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)[0].metrics.clone()
     }
 
     /// Stops every sidecar in order, and gives all the spans there ever were,
@@ -183,6 +204,7 @@ impl Plan<'_> {
             inbound: sidecar.inbound.clone(),
             outbound: sidecar.outbound.clone(),
             warnings: config.warnings,
+            file,
         };
         self.mesh.running.lock().unwrap_or_else(PoisonError::into_inner).push(sidecar);
         running
@@ -212,6 +234,14 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Puts another text in its place, at once, as an exchanged ConfigMap does.
+    pub fn rewrite(&self, text: &str) {
+        let next = Scratch::new(text);
+        std::fs::rename(&next.0, &self.0).unwrap();
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
@@ -219,15 +249,21 @@ impl Drop for Scratch {
 }
 
 /// Where a started sidecar is.
-#[derive(Debug)]
 pub struct Running {
     inbound: Vec<SocketAddr>,
     outbound: Vec<SocketAddr>,
     /// What the configuration complained of.
     pub warnings: Vec<String>,
+    /// The configuration file.
+    file: Option<Scratch>,
 }
 
 impl Running {
+    /// The configuration file.
+    pub fn file(&self) -> &Scratch {
+        self.file.as_ref().expect("a file")
+    }
+
     /// The first inbound listener.
     pub fn inbound(&self) -> SocketAddr {
         self.inbound[0]
