@@ -31,8 +31,8 @@ impl Source for ServerFiles {
         [certificate.as_path(), key].into_iter().chain(self.client_ca.as_deref()).collect()
     }
 
-    /// TLS 1.2 and 1.3, offering `h2` and `http/1.1`, with tickets that need
-    /// no memory here.
+    /// TLS 1.2 and 1.3, with tickets that need no memory here. A client that
+    /// speaks both versions of HTTP gets 1.1, which every application hears.
     fn make(&self, contents: &Contents) -> Result<ServerConfig, TlsError> {
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -50,7 +50,7 @@ impl Source for ServerFiles {
         let Identity { certificate, key } = &self.identity;
         let config = builder.with_single_cert(contents.certificates(certificate)?, contents.key(key)?);
         let mut config = config.map_err(|error| super::unusable(key, error))?;
-        config.alpn_protocols = vec![Alpn::Http2.id().to_vec(), Alpn::Http1.id().to_vec()];
+        config.alpn_protocols = vec![Alpn::Http1.id().to_vec(), Alpn::Http2.id().to_vec()];
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         Ok(config)
     }
