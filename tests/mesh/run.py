@@ -31,7 +31,7 @@ from harness.receiver import Receiver  # noqa: E402
 from matrix.web import Connection  # noqa: E402
 
 INSTALLED = pathlib.Path(os.environ.get("MESHTRACE_MESH_DIR") or PROJECT / "target" / "mesh").resolve()
-PATIENCE = 40
+PATIENCE = 150
 
 
 class Mesh:
@@ -56,9 +56,9 @@ class Mesh:
         await self._agent("weather", weather, out_of_weather)
         await self._until(self.registry_port, "GET", "/agents", b"", b"weather-agent")
         await self._agent("planner", planner, out_of_planner)
-        # A request before the mesh has mounted its server keeps it from doing so.
         await self._until(self.registry_port, "GET", "/agents", b"", b"planner-agent")
-        await asyncio.sleep(5)
+        # A request before the mesh has mounted its server keeps it from doing so for ever.
+        await self._says(self.agents[-1], b"FastMCP mounted")
         await self._until(planner, "POST", "/mcp", body(0), b"sunny")
 
     def _drain(self, process):
@@ -89,6 +89,14 @@ class Mesh:
         )
         self._drain(agent)
         self.agents.append(agent)
+
+    async def _says(self, process, words):
+        """Waits for words in what a process logs."""
+        for _ in range(PATIENCE * 2):
+            if words in process.errors:
+                return
+            await asyncio.sleep(0.5)
+        raise RuntimeError(f"never said {words!r}: {process.said()[-500:]}")
 
     async def _until(self, port, method, path, sent, word):
         answer = b""
