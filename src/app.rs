@@ -8,9 +8,9 @@ mod tls;
 use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -172,6 +172,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
     let service = config.resource.service_name().to_owned();
     let settings = Arc::new(settings(config, &sidecar, &exporter));
     let tracer = Arc::new(tracer(config, &metrics));
+    let effective = Arc::new(Mutex::new(config.clone()));
     let admin = Admin {
         readiness: readiness.clone(),
         level,
@@ -184,7 +185,11 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
             metrics.app_probes_refused.clone(),
         ),
         closed: metrics.admin_closed.clone(),
-        pages: Arc::new([links_page(config, &tracer, &metrics)]),
+        pages: Arc::new([
+            links_page(config, &tracer, &metrics),
+            config_page(&effective),
+            pending_page(&tracer),
+        ]),
     };
     let resolver = Resolver::default();
     let (started, starts) = sync_channel(config.workers + 1);
@@ -219,7 +224,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
     let reload = Reload {
         file: config.file.clone(),
         service,
-        sampling: config.sampling.clone(),
+        effective,
         tracer,
         metrics: metrics.reload.clone(),
         asked: Arc::clone(&sidecar.reload),
@@ -369,6 +374,36 @@ fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings
             .chain(sidecar.redirected.iter().copied())
             .collect(),
     }
+}
+
+/// What is in force, without secrets.
+fn config_page(effective: &Arc<Mutex<Config>>) -> Page {
+    let effective = Arc::clone(effective);
+    let render = move || effective.lock().unwrap_or_else(PoisonError::into_inner).effective();
+    Page { path: "/config", render: Box::new(render) }
+}
+
+/// The most pending requests that are shown.
+const SHOWN_PENDING: usize = 100;
+
+/// What is being worked on, and some of the requests that wait for an answer
+/// which may come on another connection.
+fn pending_page(tracer: &Arc<Tracer>) -> Page {
+    let tracer = Arc::clone(tracer);
+    let render = move || {
+        let some = tracer.peers.some(SHOWN_PENDING).into_iter();
+        let mut pending: Vec<(String, Duration)> =
+            some.flat_map(|exchange| exchange.lock().describe()).take(SHOWN_PENDING).collect();
+        pending.sort_by_key(|(_, age)| std::cmp::Reverse(*age));
+        let age = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let pending: Vec<_> = pending
+            .into_iter()
+            .map(|(name, waited)| serde_json::json!({"span": name, "age_ms": age(waited)}))
+            .collect();
+        let in_flight = tracer.server_spans.in_flight();
+        format!("{:#}\n", serde_json::json!({"in_flight": in_flight, "pending": pending}))
+    };
+    Page { path: "/debug/pending", render: Box::new(render) }
 }
 
 /// How calls found their parents, for `meshtrace check --agent`.

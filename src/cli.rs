@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::capture::{CaptureArgs, RuleArgs};
 pub use self::injection::{InjectJob, Input};
+use crate::check::collector::Options;
 use crate::config::{self, Config, Environment, Flags};
 use crate::shim;
 
@@ -60,6 +61,13 @@ pub enum Action {
         dir: PathBuf,
         /// How to print.
         format: shim::Format,
+    },
+    /// Look at a configuration and send a test span.
+    Check {
+        /// What a sidecar would be started with, but for where it listens.
+        config: Box<Config>,
+        /// What is asked for.
+        options: Options,
     },
     /// Say how the calls of a running agent found their parents.
     CheckAgent {
@@ -464,23 +472,46 @@ enum ShimCommand {
     },
 }
 
-/// Look at a running sidecar and say what to do.
+/// Look at a configuration, or at a running sidecar, and say what to do.
 ///
-/// Prints to stdout. Exit code 0 whatever was found, 1 where nothing answers.
+/// Without --agent: reads the configuration as `meshtrace proxy` would, says in words what is sampled, sends one test span
+/// to the collector, and says what became of it and how to find it. Starts nothing. Prints to stdout.
+/// Exit code 0 if all is well, 2 if the configuration cannot be used, 1 if the collector did not take the span, or
+/// nothing answers for --agent.
 #[derive(Debug, Args)]
 struct CheckArgs {
     /// Say how the agent's calls found their parents since its sidecar started.
     ///
     /// ADMIN is the admin address of the sidecar, seen from its own pod: it answers loopback
     /// peers only. [env: MESHTRACE_ADMIN] [default: 127.0.0.1:14020]
-    #[arg(long, value_name = "ADMIN", num_args = 0..=1, required = true)]
+    #[arg(long, value_name = "ADMIN", num_args = 0..=1, conflicts_with_all = ["config", "store"])]
     agent: Option<Option<String>>,
+
+    /// The configuration file to look at.
+    ///
+    /// [env: MESHTRACE_CONFIG] [default: none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where traces are looked at, such as http://localhost:16686, to print a link to the test span.
+    ///
+    /// [default: none]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+
+    /// How long the collector may take, such as 500ms, 10s or 1m.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    timeout: String,
 }
 
 impl CheckArgs {
     fn action(&self, env: Environment<'_>) -> Result<Action, config::error::Error> {
-        let admin = self.agent.as_ref().and_then(Option::as_deref);
-        Ok(Action::CheckAgent { admin: config::admin_to_ask(admin, env)? })
+        let Some(agent) = &self.agent else {
+            let timeout = config::flag_duration("--timeout", &self.timeout)?;
+            let config = Box::new(Config::to_check(self.config.clone(), env)?);
+            return Ok(Action::Check { config, options: Options { timeout, store: self.store.clone() } });
+        };
+        Ok(Action::CheckAgent { admin: config::admin_to_ask(agent.as_deref(), env)? })
     }
 }
 
@@ -578,7 +609,6 @@ mod tests {
             "meshtrace demo x",
             "meshtrace shim",
             "meshtrace shim env /x --format xml",
-            "meshtrace check",
         ] {
             assert_eq!(code(line), 2, "{line}");
         }
@@ -608,7 +638,8 @@ mod tests {
                 let flag = argument.get_id().as_str();
                 let variable = format!("MESHTRACE_{}", flag.to_uppercase().replace('-', "_"));
                 let admin = flag == "agent" && help.contains("MESHTRACE_ADMIN");
-                assert!(flag == "timeout" || admin || help.contains(&variable), "{name} --{flag}: {help}");
+                let own = admin || ["timeout", "store"].contains(&flag);
+                assert!(own || help.contains(&variable), "{name} --{flag}: {help}");
             }
         }
     }

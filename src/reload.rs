@@ -4,13 +4,13 @@
 //! because nobody signals a pod when its ConfigMap changes.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::config::FileInForce;
 use crate::config::reload::Change;
+use crate::config::{Config, FileInForce};
 use crate::metrics::ReloadMetrics;
 use crate::proxy::policy::Policy;
 use crate::proxy::settings::{Attributes, SpanRules};
@@ -27,8 +27,8 @@ pub(crate) struct Reload {
     pub(crate) file: Option<FileInForce>,
     /// The name of the agent, which rules may ask for.
     pub(crate) service: String,
-    /// What is decided by at this moment.
-    pub(crate) sampling: SamplingConfig,
+    /// What is in force at this moment, for others to look at.
+    pub(crate) effective: Arc<Mutex<Config>>,
     /// Who has to know.
     pub(crate) tracer: Arc<Tracer>,
     /// Who counts.
@@ -58,7 +58,8 @@ impl Reload {
             }
             return;
         };
-        match file.look(&self.sampling) {
+        let sampling = self.effective.lock().unwrap_or_else(PoisonError::into_inner).sampling.clone();
+        match file.look(&sampling) {
             Change::Nothing if asked => {
                 tracing::info!("nothing to reload: {} has not changed", file.path().display());
             }
@@ -68,7 +69,8 @@ impl Reload {
                 tracing::error!("not reloaded, what was in force stays: {error}");
             }
             Change::New { spans, attributes, sampling, restart } => {
-                self.tracer.policy.replace(policy(spans, attributes, &sampling, &self.service));
+                let new = policy(spans.clone(), attributes.clone(), &sampling, &self.service);
+                self.tracer.policy.replace(new);
                 self.metrics.applied.inc();
                 let records = sampling.describe(&self.service);
                 let path = file.path().display();
@@ -80,7 +82,8 @@ impl Reload {
                         "reloaded {path}: records {records}; {restart} changed too, which needs a restart"
                     );
                 }
-                self.sampling = sampling;
+                let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
+                (effective.spans, effective.attributes, effective.sampling) = (spans, attributes, sampling);
             }
         }
     }

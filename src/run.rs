@@ -33,6 +33,7 @@ where
         Ok(Action::Wait { admin, timeout }) => wait(admin, timeout),
         Ok(Action::InstallShim { dir }) => install_shim(&dir),
         Ok(Action::PrintShim { dir, format }) => print_shim(&dir, format, env),
+        Ok(Action::Check { config, options }) => check_collector(&config, &options),
         Ok(Action::CheckAgent { admin }) => check_agent(admin),
         Ok(Action::Inject(job)) => injection::inject(&job),
         Ok(Action::Injector(config)) => injector::run(*config),
@@ -255,6 +256,32 @@ fn print_shim(dir: &Path, format: shim::Format, env: Environment<'_>) -> u8 {
             0
         }
         Err(error @ shim::Error::Unspeakable(_)) => {
+            complain(&error);
+            2
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+fn check_collector(config: &Config, options: &check::collector::Options) -> u8 {
+    // What the exporter has to say of the collector goes to stderr.
+    log::to_stderr(tracing::level_filters::LevelFilter::WARN, Format::Text);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    let mut out = io::stdout();
+    let file = config.file.as_ref().map(|file| file.path().display().to_string());
+    let mut lines =
+        vec![format!("configuration {}: can be used", file.as_deref().unwrap_or("without a file"))];
+    lines.extend(config.warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.extend(config.summary());
+    // A reader that closed the pipe early has seen enough.
+    let _ = writeln!(out, "{}", lines.join("\n"));
+    match runtime.block_on(check::collector::send(&config.export, &config.resource, options, &mut out)) {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(error @ check::collector::CheckError::Tls(_)) => {
             complain(&error);
             2
         }

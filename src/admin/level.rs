@@ -5,6 +5,17 @@ use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 
+/// Where it is on the admin port.
+pub(super) const PATH: &str = "/log-level";
+
+/// The words for it.
+pub(super) const WORDS: &str = "off, error, warn, info, debug, trace";
+
+/// The level that a word stands for.
+pub(super) fn parse(word: &str) -> Option<LevelFilter> {
+    WORDS.split(", ").any(|known| known == word).then(|| word.parse().ok())?
+}
+
 /// A handle: given a level it sets it, and it answers the one in force.
 #[derive(Clone)]
 pub struct Level(pub Arc<dyn Fn(Option<LevelFilter>) -> LevelFilter + Send + Sync>);

@@ -169,9 +169,13 @@ impl Admin {
             return text(StatusCode::FORBIDDEN, "this answers loopback peers only\n");
         }
         let page = self.pages.iter().find(|page| page.path == path);
-        if !known && page.is_none() {
-            let all: Vec<_> = PATHS.into_iter().chain(self.pages.iter().map(|page| page.path)).collect();
+        if !known && page.is_none() && path != level::PATH {
+            let pages = self.pages.iter().map(|page| page.path);
+            let all: Vec<_> = PATHS.into_iter().chain(pages).chain([level::PATH]).collect();
             return text(StatusCode::NOT_FOUND, format!("not here; there are {}\n", all.join(" ")));
+        }
+        if path == level::PATH {
+            return self.log_level(request);
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only\n");
@@ -183,6 +187,24 @@ impl Admin {
             ("/metrics", _) => self.metrics(request),
             (_, Some(page)) => json((page.render)()),
             _ => text(StatusCode::OK, "live\n"),
+        }
+    }
+
+    /// The level of our own diagnostics, and the one thing that can be changed here.
+    fn log_level<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let method = request.method();
+        if method == Method::GET || method == Method::HEAD {
+            return text(StatusCode::OK, format!("{}\n", self.level.now()));
+        }
+        if method != Method::PUT && method != Method::POST {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, PUT or POST only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, PUT, POST"));
+            return response;
+        }
+        let query = request.uri().query().unwrap_or_default();
+        match query.strip_prefix("level=").and_then(level::parse) {
+            Some(level) => text(StatusCode::OK, format!("{}\n", self.level.set(level))),
+            None => text(StatusCode::BAD_REQUEST, format!("expected ?level= and one of {}\n", level::WORDS)),
         }
     }
 

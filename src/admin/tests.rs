@@ -107,6 +107,34 @@ async fn only_loopback_peers_see_what_is_not_public() {
 }
 
 #[tokio::test]
+async fn the_level_can_be_changed_by_loopback_peers() {
+    use std::sync::Mutex;
+    use tracing::level_filters::LevelFilter;
+    let now = Arc::new(Mutex::new(LevelFilter::INFO));
+    let level = Level(Arc::new(move |new| {
+        let mut now = now.lock().unwrap();
+        *now = new.unwrap_or(*now);
+        *now
+    }));
+    let admin = Admin { level, ..admin() };
+    let cases = [
+        ("127.0.0.1", Method::GET, "/log-level", 200, "info\n"),
+        ("10.0.0.1", Method::PUT, "/log-level?level=trace", 403, "loopback"),
+        ("::1", Method::PUT, "/log-level?level=debug", 200, "debug\n"),
+        ("::1", Method::POST, "/log-level?level=off", 200, "off\n"),
+        ("::1", Method::PUT, "/log-level?level=loud", 400, "off, error, warn, info, debug, trace"),
+        ("::1", Method::PUT, "/log-level", 400, "?level="),
+        ("::1", Method::DELETE, "/log-level", 405, "PUT"),
+        ("::1", Method::GET, "/log-level", 200, "off\n"),
+    ];
+    for (peer, method, path, status, says) in cases {
+        let (got, body) = answer(&admin, peer, method, path).await;
+        assert_eq!(got, status, "{path}");
+        assert!(body.contains(says), "{path}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn only_get_and_head_are_answered() {
     let admin = admin();
     assert_eq!(answer(&admin, "::1", Method::POST, "/live").await.0, 405);

@@ -2,3 +2,4 @@
 //! found and what to do about it.
 
 pub mod agent;
+pub mod collector;

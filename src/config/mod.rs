@@ -179,6 +179,18 @@ impl Config {
         Config::assemble(listeners, 1, &flags, env)
     }
 
+    /// The same for one who only looks at it and serves nothing.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn to_check(file: Option<PathBuf>, env: Environment<'_>) -> Result<Self, Error> {
+        env::refuse_unsupported(env)?;
+        let capture = capture::OfProxy { redirected: None, install: None, uid: 0 };
+        let listeners = Listeners { inbound: Vec::new(), outbound: Vec::new(), admin: None, capture };
+        let flags = Flags { config: file, ..Flags::default() };
+        Config::assemble(listeners, 1, &flags, env)
+    }
+
     fn assemble(
         listeners: Listeners,
         workers: usize,

@@ -5,6 +5,7 @@
 mod access_log;
 mod admin;
 mod certificates;
+mod check;
 mod examples;
 mod inject;
 mod process;
