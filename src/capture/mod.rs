@@ -3,7 +3,7 @@
 //! program of nftables or iptables.
 //!
 //! [`rules`] says what is captured, [`plan`] turns it into chains, [`text`]
-//! and [`message`] write these down for people and for the kernel, and
+//! and `message` write these down for people and for the kernel, and
 //! [`kernel`] hands them over and reads what it says with [`reply`].
 //! [`privileges`] gives up the rights that this took.
 

@@ -94,7 +94,7 @@ pub fn registry_call<'a>(method: &Method, path: &'a str, body: &'a [u8]) -> Opti
 }
 
 /// The names of the agents that the answer to a registration resolves to, each
-/// once and [`MAX_TARGETS`] at most, joined by commas; nothing where there are none.
+/// once and `MAX_TARGETS` at most, joined by commas; nothing where there are none.
 pub fn resolved(body: &[u8]) -> Option<String> {
     let answer: Registered<'_> = serde_json::from_slice(body).ok()?;
     let mut names: Vec<String> = Vec::new();
