@@ -131,6 +131,7 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     fn spans(&self, shape: &SpansShape, spans: &mut SpanRules) -> Result<(), Error> {
         self.set("spans.http", &shape.http, value::boolean, &mut spans.http)?;
+        self.set("spans.tls", &shape.tls, value::boolean, &mut spans.tls)?;
         if let Some(rules) = &shape.ignore {
             spans.ignore = rules.iter().map(|rule| self.rule(rule)).collect::<Result<_, _>>()?;
         }

@@ -51,6 +51,7 @@ pub(crate) struct IdentityShape {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SpansShape {
     pub(crate) http: Text,
+    pub(crate) tls: Text,
     pub(crate) ignore: Option<Vec<Spanned<RuleShape>>>,
 }
 

@@ -28,6 +28,7 @@ pub mod route;
 pub mod settings;
 pub mod subject;
 pub mod switch;
+mod unopened;
 pub mod upstream;
 mod wake;
 pub mod worker;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use super::connection::{self, until_drained};
 use super::route::Route;
 use super::settings::{Authority, Redirected, Target};
+use super::unopened::Unopened;
 use super::upstream::Reached;
 use super::worker::Worker;
 use crate::net::detect::Carries;
@@ -173,10 +174,11 @@ pub async fn serve(
         redirection.say(Refusal::Loop, downstream);
         return reset(&tcp);
     }
+    let tells_tls = worker.tracer.policy.now().spans.tls && !worker.settings.disabled;
     let found = if redirection.is_opaque(target.port()) {
         Ok(Found::nothing())
     } else {
-        match until_drained(first::between(&tcp, &server, false), &watched).await {
+        match until_drained(first::between(&tcp, &server, tells_tls), &watched).await {
             Some(found) => found,
             None => return,
         }
@@ -201,7 +203,12 @@ pub async fn serve(
             )
             .await;
         }
-        Ok(found) => splice(tcp, server, found, &watched.signals).await,
+        Ok(found) => {
+            let ends = (downstream, target);
+            let mut unopened = (tells_tls && found.carries == Carries::Tls)
+                .then(|| Unopened::begin(&worker, redirection.outbound, ends, &found.from_client));
+            splice(tcp, server, found, &watched.signals, &mut unopened).await;
+        }
         Err(_) => {
             reset(&tcp);
             reset(&server);
@@ -233,11 +240,22 @@ async fn reach(
 }
 
 /// Copies what is not ours to read, to its end.
-async fn splice(client: TcpStream, server: TcpStream, found: Found, signals: &Arc<Signals>) {
+async fn splice(
+    client: TcpStream,
+    server: TcpStream,
+    found: Found,
+    signals: &Arc<Signals>,
+    unopened: &mut Option<Unopened>,
+) {
     let server_signals = Arc::<Signals>::default();
     let mut client = Stream::new(client, found.from_client, Arc::clone(signals));
     let mut server = Stream::new(server, found.from_server, Arc::clone(&server_signals));
-    if tunnel::copy(&mut client, &mut server, &Meter::default()).await.is_err() {
+    let unread = Meter::default();
+    let meter = unopened.as_ref().map_or(&unread, |unopened| &unopened.meter);
+    if tunnel::copy(&mut client, &mut server, meter).await.is_err() {
+        if let Some(unopened) = unopened {
+            unopened.broke_off();
+        }
         signals.reset_on_close();
         server_signals.reset_on_close();
     }

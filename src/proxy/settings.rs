@@ -372,6 +372,8 @@ pub struct Argument {
 pub struct SpanRules {
     /// Whether HTTP that is not MCP gets spans too.
     pub http: bool,
+    /// Whether a redirected TLS connection, which is not opened, gets one.
+    pub tls: bool,
     /// An exchange that one of these matches gets no span. Its context still
     /// passes through.
     pub ignore: Vec<IgnoreRule>,
@@ -382,6 +384,7 @@ impl Default for SpanRules {
     fn default() -> Self {
         SpanRules {
             http: true,
+            tls: false,
             ignore: vec![IgnoreRule { method: Some(Glob::new("ping")), ..IgnoreRule::default() }],
         }
     }

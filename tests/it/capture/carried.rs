@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use http::{Request, Response};
 
 use super::net::{AGENT, FAMILIES, Listening, Net, PEER, POD};
-use super::sidecar::{Sidecar, call, exchange};
+use super::sidecar::{Collector, Sidecar, call, exchange};
+use crate::support::mesh::Scratch;
 use crate::support::raw::{End, Raw};
 
 /// A pod whose sidecar serves everything, and a server outside of it.
@@ -145,6 +146,59 @@ fn a_server_that_breaks_off_breaks_off_for_http_too() {
             client.closes();
         }
     }
+}
+
+#[test]
+fn a_tls_connection_is_one_span_where_that_is_asked_for() {
+    let Some(net) = Net::new() else { return };
+    net.install("--skip-outbound-ports none");
+    for (file, told) in [("spans: { tls: true }\n", true), ("", false)] {
+        let config = Scratch::new(file);
+        let collector = Collector::start(&net);
+        let _sidecar = collector.sidecar(&net, &format!("--config {}", config.0.display()));
+        let listening = net.serve_in_peer((PEER[0], 443));
+        let mut client = net.pod_connects(AGENT, (PEER[0], 443)).unwrap();
+        let hello = hello("api.example.com");
+        let (first, rest) = hello.split_at(7);
+        client.send(first);
+        client.send(rest);
+        let mut server = listening.accept();
+        server.expect(&hello);
+        server.send(b"\x15\x03\x03\0\x02\x02\x28");
+        client.expect(b"\x15\x03\x03\0\x02\x02\x28");
+        drop((client, server));
+        // A traced call after it, so that there is something to wait for.
+        let far = net.serve_in_peer((PEER[0], 9090));
+        let mut client = net.pod_connects(AGENT, (PEER[0], 9090)).unwrap();
+        client.send(call("a", ""));
+        assert!(exchange(&mut client, &mut far.accept()));
+        let spans = collector.spans(if told { 2 } else { 1 });
+        let tls = spans.iter().find(|span| span.name == "TLS");
+        assert_eq!(tls.is_some(), told, "{spans:#?}");
+        let Some(tls) = tls else { continue };
+        assert_eq!((tls.kind, tls.parent.as_str(), &tls.error), ("CLIENT", "", &None));
+        assert_eq!(tls.attribute("server.address"), "api.example.com");
+        assert_eq!(tls.attribute("server.port"), 443);
+        assert_eq!(tls.attribute("network.peer.address"), PEER[0].to_string());
+        assert_eq!(tls.attribute("network.protocol.name"), "tls");
+        assert_eq!(tls.attribute("meshtrace.tunnel.sent_bytes"), hello.len());
+        assert_eq!(tls.attribute("meshtrace.tunnel.received_bytes"), 7);
+    }
+}
+
+/// What a TLS client says first.
+fn hello(name: &str) -> Vec<u8> {
+    let provider = rustls::crypto::ring::default_provider().into();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    let mut connection = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).unwrap();
+    bytes
 }
 
 #[test]
