@@ -3,7 +3,7 @@
 import json
 import re
 
-from . import expect
+from . import expect, wire
 
 
 def check(near, far, spans, caller, callee):
@@ -30,8 +30,39 @@ def check(near, far, spans, caller, callee):
             if pair[0].trace in traces:
                 complaints.append(f"two calls share the trace of {pair[0].brief()}")
             traces.add(pair[0].trace)
+    complaints += questions(far, spans, used, caller, callee)
     rest = [span for span in spans if span.id not in used]
     return complaints + inherited(far, spans) + leftovers(rest, notifications)
+
+
+def questions(far, spans, used, caller, callee):
+    """Complaints about what the server asked of its client: a CLIENT span at the
+    callee under the call that it was asked for, and a SERVER span at the caller under that."""
+    found = []
+    responses = [e.response for connection in far for e in connection if e.response is not None]
+    for message in (m for response in responses for m in wire.messages(response)):
+        if not ("method" in message and "id" in message) or message["method"] in expect.UNTRACED:
+            continue
+        key = (message["method"], str(message["id"]))
+        asked = [
+            s
+            for s in spans
+            if s.id not in used
+            and (s.service, s.kind, s.name) == (callee, "CLIENT", key[0])
+            and s.attributes.get("jsonrpc.request.id") == key[1]
+        ]
+        answered = [s for s in spans if s.kind == "SERVER" and asked and s.parent == asked[0].id]
+        if not asked or [(s.service, s.name) for s in answered] != [(caller, key[0])]:
+            found.append(f"no pair of spans for the question {key}")
+            continue
+        used |= {asked[0].id, answered[0].id}
+        calls = [s for s in spans if s.kind == "SERVER" and s.id == asked[0].parent]
+        if [s.service for s in calls] != [callee]:
+            found.append(f"{asked[0].brief()}: hangs under no request of its server")
+        for span in (asked[0], answered[0]):
+            if span.status != "UNSET" or not span.attributes.get("mcp.session.id"):
+                found.append(f"{span.brief()}: {span.status} {span.attributes}")
+    return found
 
 
 def take(spans, used, service, kind, wanted):
