@@ -51,8 +51,8 @@ python() {
     cp "$pins" "$into/$1/.installed"
 }
 
-# node MAJOR PACKAGE-VERSION: one Node runtime, with the packages that all share.
-node() {
+# runtime MAJOR PACKAGE-VERSION: one Node runtime, with the packages that all share.
+runtime() {
     part=$into/node$1
     mkdir -p "$part/bin"
     if ! fresh "node$1" "$here/node/package-lock.json"; then
@@ -60,7 +60,7 @@ node() {
         rm -rf "$part/node_modules"
         cp "$here/node/package.json" "$here/node/package-lock.json" "$part/"
         (cd "$part" && "$npm" ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-        if command -v node >/dev/null && [ "$(command node -p 'process.versions.node.split(".")[0]')" = "$1" ]; then
+        if command -v node >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" = "$1" ]; then
             ln -sf "$(command -v node)" "$part/bin/node"
         else
             mkdir -p "$part/runtime"
@@ -76,7 +76,7 @@ for part in mcp1.28 mcp2.3 otel; do
     python "$part" 3.11
 done
 python web3.11 3.11
-node 20 20.20.2
+runtime 20 20.20.2
 if [ "${1:-}" != --short ]; then
     for part in mcp1.30 fastmcp2 fastmcp3 fastmcp4; do
         python "$part" 3.11
@@ -84,8 +84,8 @@ if [ "${1:-}" != --short ]; then
     for version in 3.9 3.10 3.12 3.13; do
         python "web$version" "$version"
     done
-    node 18 18.20.8
-    node 22 22.23.3
-    node 24 24.21.0
+    runtime 18 18.20.8
+    runtime 22 22.23.3
+    runtime 24 24.21.0
 fi
 echo "the agents of the matrix are in place"
