@@ -1,0 +1,115 @@
+//! A request to the pod: its SERVER span continues what the caller sent, and
+//! becomes what the calls of the agent can have as parent.
+
+use super::decide::Under;
+use super::{Start, Started, is_session_long};
+use crate::proxy::inject::{Context, Injection};
+use crate::proxy::subject::Subject;
+use crate::trace::context::{Claim, LibraryIds, TraceContext};
+use crate::trace::server_spans::{MAX_TEXT_BYTES, Served, may_tell};
+use crate::trace::span::Span;
+
+impl Start<'_> {
+    /// A request to the pod: its SERVER span continues what the caller sent.
+    pub(super) fn inbound(&self, subject: &Subject<'_>) -> Started {
+        let mesh = self.mesh(subject);
+        let claim = self.claim(&mesh);
+        // Whoever has nothing better continues the library's own trace.
+        let of_library = mesh.ids.and_then(LibraryIds::context).filter(|_| claim.parent.is_none());
+        let tracer = &self.worker.tracer;
+        let trusted = self.propagation().trust_inbound;
+        let parent = claim.context().or(of_library.as_ref()).filter(|_| trusted);
+        let mut injection = self.injection(subject);
+        if !trusted {
+            injection.context = Context::Strip;
+            injection.drop_baggage = true;
+        }
+        let session_long = is_session_long(subject);
+        if session_long {
+            // Whatever inherits the context of a session would be parented
+            // wrongly for as long as it lives, so the agent gets none of ours.
+            for context in claim.all() {
+                tracer.server_spans.never_a_parent(context.parent.span_id);
+            }
+            self.take_mark_off(&mut injection, &claim);
+        }
+        if !self.wants_span(subject) {
+            self.take_mark_off(&mut injection, &claim);
+            return self.ignored(subject, parent, injection);
+        }
+        let decided = self.decide(subject, Under::context(parent));
+        let waiting = match decided.span {
+            Some(mut span) => {
+                if session_long {
+                    tracer.server_spans.never_a_parent(span.span_id);
+                }
+                self.link_inbound(&mut span, &claim);
+                self.configured(&mut span, subject, || if trusted { self.baggage() } else { None });
+                Some(self.waiting(span, subject))
+            }
+            None => self.is_worked_on(subject).then(|| self.unrecorded()),
+        };
+        if session_long {
+            return self.unnamed(subject, Started::new(waiting, injection));
+        }
+        let baggage = if trusted { self.baggage() } else { None };
+        injection.baggage = baggage.clone();
+        let caller = parent.map(|p| p.parent.span_id);
+        let served = Served {
+            caller,
+            baggage,
+            arguments: self.telling_arguments(),
+            library: mesh.ids,
+            safe: self.head.method.is_safe(),
+            ..Served::of(decided.outgoing.parent)
+        };
+        injection.context = Context::Write(decided.outgoing);
+        Started { waiting, injection, served: Some(served) }
+    }
+
+    /// A request to the pod that gets no span. What the agent calls meanwhile
+    /// may still belong to it, and then hangs under the caller.
+    pub(super) fn ignored(
+        &self,
+        subject: &Subject<'_>,
+        parent: Option<&TraceContext>,
+        injection: Injection,
+    ) -> Started {
+        if self.worker.settings.disabled || !self.is_worked_on(subject) {
+            return Started::new(self.unseen(subject), injection);
+        }
+        let started = Started::new(Some(self.unrecorded()), injection);
+        let Some(context) = parent.filter(|_| !is_session_long(subject)) else {
+            return self.unnamed(subject, started);
+        };
+        let tracestate = context.state_without_mark();
+        let served = Served { tracestate, ..Served::of(context.parent) };
+        Started { served: Some(served), ..started }
+    }
+
+    /// A request that no call can name, and that may make calls.
+    pub(super) fn unnamed(&self, subject: &Subject<'_>, mut started: Started) -> Started {
+        if let Some(waiting) = started.waiting.as_mut().filter(|_| self.is_worked_on(subject)) {
+            waiting.remember(self.worker.tracer.server_spans.begin_unnamed());
+        }
+        started
+    }
+
+    /// Links to the claim that lost, or to the one that is not trusted.
+    pub(super) fn link_inbound(&self, span: &mut Span, claim: &Claim) {
+        if self.propagation().trust_inbound {
+            self.link(span, claim.other.as_ref().map(|(c, _)| c.parent), "other_carrier");
+        } else {
+            self.link(span, claim.context().map(|c| c.parent), "untrusted");
+        }
+    }
+
+    /// The arguments of a request, as far as its calls may be known by them.
+    pub(super) fn telling_arguments(&self) -> Box<[u8]> {
+        let arguments = self.message.and_then(|message| message.arguments).unwrap_or_default();
+        match may_tell(arguments) {
+            true => arguments[..arguments.len().min(MAX_TEXT_BYTES)].into(),
+            false => Box::default(),
+        }
+    }
+}
