@@ -7,7 +7,7 @@ mod tls;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use self::tls::Tls;
 
@@ -33,6 +33,7 @@ use crate::proxy::accept::{self, Door};
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::budget::Budget;
 use crate::proxy::held::HeldSpans;
+use crate::proxy::notices::{self, Notices, Post};
 use crate::proxy::peers::Peers;
 use crate::proxy::policy::InForce;
 use crate::proxy::redirected::Redirection;
@@ -147,7 +148,7 @@ pub fn start(config: &Config) -> Result<Sidecar, StartError> {
 /// As [`start`].
 pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> {
     let tls = Tls::new(config)?;
-    let bound = bind(config, &tls)?;
+    let mut bound = bind(config, &tls)?;
     let mut registry = MetricsRegistry::default();
     let metrics = Metrics::register(&mut registry, &Method::ALL.map(Method::as_str));
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
@@ -171,7 +172,15 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
     };
     let service = config.resource.service_name().to_owned();
     let settings = Arc::new(settings(config, &sidecar, &exporter));
-    let tracer = Arc::new(tracer(config, &metrics));
+    let (notices, waiting) = bound.notices(&metrics);
+    let tracer = Arc::new(tracer(config, &metrics, notices));
+    let post = waiting.map(|(socket, waiting)| Post {
+        socket,
+        waiting,
+        tracer: Arc::clone(&tracer),
+        recorder: exporter.worker(),
+        metrics: metrics.notices.clone(),
+    });
     let effective = Arc::new(Mutex::new(config.clone()));
     let admin = Admin {
         readiness: readiness.clone(),
@@ -233,6 +242,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
         listener: bound.admin,
         admin,
         reload,
+        post,
         exporter,
         task,
         flush_timeout: config.limits.flush_timeout,
@@ -247,7 +257,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
     Ok(sidecar)
 }
 
-fn tracer(config: &Config, metrics: &Metrics) -> Tracer {
+fn tracer(config: &Config, metrics: &Metrics, notices: Notices) -> Tracer {
     let service = config.resource.service_name();
     let (spans, attributes) = (config.spans.clone(), config.attributes.clone());
     Tracer {
@@ -258,7 +268,8 @@ fn tracer(config: &Config, metrics: &Metrics) -> Tracer {
         stuck: Stuck::default(),
         tally: Tally::default(),
         peers: Peers::new(config.limits.pending, config.limits.pending_timeout),
-        held: HeldSpans::new(metrics.held_evicted.clone()),
+        held: HeldSpans::new(metrics.held_evicted.clone(), metrics.held_forgotten.clone()),
+        notices,
     }
 }
 
@@ -296,6 +307,8 @@ impl Sidecar {
 struct Bound {
     listeners: Vec<(Door, Vec<TcpListener>)>,
     admin: Option<TcpListener>,
+    /// Where other sidecars say that a trace is kept: beside the admin port.
+    notices: Option<UdpSocket>,
 }
 
 fn bind(config: &Config, tls: &Tls) -> Result<Bound, StartError> {
@@ -322,7 +335,11 @@ fn bind(config: &Config, tls: &Tls) -> Result<Bound, StartError> {
         Some(address) => bind_one("--admin", address, 1)?.pop(),
         None => None,
     };
-    Ok(Bound { listeners, admin })
+    let packets = |address| {
+        listen::bind_packets(address).map_err(|error| StartError::Bind { flag: "--admin", address, error })
+    };
+    let notices = config.admin.map(packets).transpose()?;
+    Ok(Bound { listeners, admin, notices })
 }
 
 /// The listeners for redirected connections; where the machine has no IPv6,
@@ -351,6 +368,14 @@ impl Bound {
     fn addresses(&self, wanted: impl Fn(&Door) -> bool) -> Vec<SocketAddr> {
         let wanted = self.listeners.iter().filter(|(door, _)| wanted(door));
         wanted.filter_map(|(_, sockets)| sockets.first()?.local_addr().ok()).collect()
+    }
+
+    /// The way of notices out, and what it needs in order to lead anywhere.
+    fn notices(&mut self, metrics: &Metrics) -> (Notices, Option<(UdpSocket, notices::Waiting)>) {
+        let at = self.notices.take().and_then(|socket| Some((socket.local_addr().ok()?.port(), socket)));
+        let Some((port, socket)) = at else { return (Notices::none(), None) };
+        let (notices, waiting) = Notices::at(port, metrics.notices.clone());
+        (notices, Some((socket, waiting)))
     }
 
     fn of_worker(&self, index: usize) -> Result<Vec<(Door, TcpListener)>, StartError> {
@@ -499,6 +524,7 @@ struct Control {
     listener: Option<TcpListener>,
     admin: Admin,
     reload: Reload,
+    post: Option<Post>,
     exporter: Exporter,
     task: Option<Task>,
     flush_timeout: Duration,
@@ -514,6 +540,8 @@ impl Control {
         let readiness = self.admin.readiness.clone();
         tokio::spawn(watch);
         tokio::spawn(self.reload.run());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let post = self.post.map(|post| tokio::spawn(post.run(async { drop(stopped.await) })));
         let export = self.task.map(|task| tokio::spawn(task.run()));
         let listener = self.listener.map(tokio::net::TcpListener::from_std).transpose();
         match listener {
@@ -530,6 +558,10 @@ impl Control {
             if phases.changed().await.is_err() {
                 break;
             }
+        }
+        drop(stop);
+        if let Some(post) = post {
+            let _ = post.await;
         }
         let lost = self.exporter.shutdown(self.flush_timeout).await;
         if lost > 0 {

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
 use crate::proxy::budget::Budget;
+use crate::proxy::notices::Notices;
 use crate::proxy::worker::{Settings, SpanPool, Worker};
 use crate::stdio;
 use crate::stdio::talk::Talk;
@@ -80,7 +81,7 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
             disabled: config.sdk_disabled || !enabled,
             ..Settings::default()
         }),
-        tracer: Arc::new(tracer(config, &metrics)),
+        tracer: Arc::new(tracer(config, &metrics, Notices::none())),
         recorder,
         access_log: None,
         operations: metrics.operations.lane(),

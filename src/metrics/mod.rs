@@ -4,6 +4,7 @@
 
 mod export;
 mod injector;
+mod notices;
 pub mod operations;
 mod peers;
 mod proxy;
@@ -11,6 +12,7 @@ mod reload;
 
 pub use export::ExportMetrics;
 pub use injector::InjectorMetrics;
+pub use notices::NoticeMetrics;
 pub use peers::PeerMetrics;
 pub use proxy::ProxyMetrics;
 pub use reload::ReloadMetrics;
@@ -33,6 +35,10 @@ pub struct Metrics {
     pub reload: ReloadMetrics,
     /// Held spans that made room before their time.
     pub held_evicted: Counter,
+    /// Traces, and neighbours of traces, that found no room to be known.
+    pub held_forgotten: Counter,
+    /// What sidecars tell each other of kept traces.
+    pub notices: NoticeMetrics,
     /// Lines of the access log that found no room.
     pub access_log_dropped: Counter,
     /// Connections to the admin port that were closed to make room.
@@ -57,6 +63,12 @@ impl Metrics {
             "Spans held in case their trace is kept that made room before their time",
             held_evicted.clone(),
         );
+        let held_forgotten = Counter::default();
+        registry.register(
+            "meshtrace_held_traces_forgotten",
+            "Unsampled traces, and their neighbours, that found no room to be known or had to make some",
+            held_forgotten.clone(),
+        );
         let access_log_dropped = Counter::default();
         registry.register(
             "meshtrace_access_log_dropped",
@@ -73,6 +85,8 @@ impl Metrics {
             admin_closed,
             app_probes_refused,
             held_evicted,
+            held_forgotten,
+            notices: NoticeMetrics::register(registry),
             access_log_dropped,
             operations: operations::Operations::default(),
             export: ExportMetrics::register(registry),

@@ -2,7 +2,7 @@
 //! kernel spreads connections and no worker waits for another.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -51,6 +51,25 @@ pub fn bind_dual(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListene
     }
 }
 
+/// Binds a socket for packets as [`bind_dual`] binds one for connections.
+pub fn bind_packets(address: SocketAddr) -> io::Result<UdpSocket> {
+    let bind = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    match bind(address) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && is_absent(&error) => {
+            bind(SocketAddr::from(([0, 0, 0, 0], address.port())))
+        }
+        result => result,
+    }
+}
+
 /// Whether the error says that the machine has no such address: its family is
 /// switched off as a whole, or for every interface.
 pub fn is_absent(error: &io::Error) -> bool {
@@ -73,5 +92,17 @@ mod tests {
         assert_eq!(first[1].local_addr().unwrap(), address);
         assert_eq!(bind(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn packets_come_from_both_families() {
+        let socket = bind_packets(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+        from.send_to(b"x", ("127.0.0.1", port)).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let (length, sender) = socket.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!((length, sender.ip().to_canonical()), (1, from.local_addr().unwrap().ip()));
+        assert!(bind_packets(socket.local_addr().unwrap()).is_err(), "it is in use");
     }
 }

@@ -4,6 +4,7 @@
 mod carried;
 mod decide;
 mod inbound;
+mod near;
 mod observed;
 mod outbound;
 mod session;

@@ -1,7 +1,7 @@
 //! One downstream connection from its first byte to its last.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -39,6 +39,8 @@ pub struct Connection {
     pub worker: Arc<Worker>,
     /// Who connected.
     pub downstream: Peer,
+    /// Our own address on it, where a sidecar that calls is told.
+    pub local: Option<IpAddr>,
     /// Its upstream side.
     pub upstreams: Upstreams,
     /// Its entry in the registry.
@@ -152,20 +154,23 @@ pub async fn serve(
     worker: Arc<Worker>,
     watched: Arc<Watched>,
 ) {
+    let tells = worker.tracer.notices.port() != 0 && !route.is_outbound();
+    let local = if tells { tcp.local_addr().ok().map(|address| address.ip()) } else { None };
     let opened = match route.acceptor() {
         None => open(tcp, &worker, &watched).await,
         // In a box, because it would make every connection larger.
         Some(acceptor) => Box::pin(open_secure(acceptor, tcp, &worker, &watched)).await,
     };
     let Some((protocol, stream)) = opened else { return };
-    serve_http(stream, downstream, route, worker, watched, (protocol, None)).await;
+    serve_http(stream, (downstream, local), route, worker, watched, (protocol, None)).await;
 }
 
 /// Serves a connection that speaks HTTP, with the upstream connection that it
-/// begins with, if there is one already.
+/// begins with, if there is one already. Our own address on it is given where
+/// it matters.
 pub(super) async fn serve_http(
     stream: Stream,
-    downstream: SocketAddr,
+    (downstream, local): (SocketAddr, Option<IpAddr>),
     route: Arc<Route>,
     worker: Arc<Worker>,
     watched: Arc<Watched>,
@@ -177,6 +182,7 @@ pub(super) async fn serve_http(
         route,
         worker,
         downstream: Peer::from(downstream),
+        local,
         upstreams: Upstreams::new(&watched, finds_loops, reached),
         watched,
         in_flight: AtomicUsize::new(0),

@@ -10,6 +10,7 @@ mod held;
 mod outcome;
 mod waiting;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -159,16 +160,20 @@ impl Exchange {
         self
     }
 
-    /// Takes in the head of the response, which passes from `target` to
-    /// `connection`, and decides how to look at its body.
+    /// Takes in the head of the response, which passes from `target`, reached
+    /// at `peer`, to `connection`, and decides how to look at its body.
     pub fn response_head(
         &mut self,
-        head: &response::Parts,
+        head: &mut response::Parts,
         survey: Survey,
         connection: &Arc<Connection>,
-        target: &Arc<Target>,
+        (target, peer): (&Arc<Target>, IpAddr),
     ) {
         self.status = Some(head.status);
+        // The headers of a batch hold the context of its first request.
+        if let Waiting { kin: Some(kin), keep, .. } = &self.first {
+            kin.response(&self.worker, head, *keep, connection, peer);
+        }
         if let Waiting { span: Some(span), awaited, .. } = &mut self.first
             && awaited.is_http()
         {

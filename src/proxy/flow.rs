@@ -184,9 +184,10 @@ impl Forward {
     }
 
     fn observe(mut self, response: Response<Incoming>, survey: Survey) -> Response<ResponseBody> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
-            exchange.with(|exchange| exchange.response_head(&head, survey, &self.connection, &self.target));
+            let from = (&self.target, self.upstream.peer.ip());
+            exchange.with(|exchange| exchange.response_head(&mut head, survey, &self.connection, from));
         }
         if !body.is_end_stream() && read::media(&head.headers) == Media::Events {
             self.in_flight.streams();

@@ -1,24 +1,29 @@
 //! Spans that nobody decided to record, held for a moment: when one span of
-//! their trace is kept for how it ended, they go out with it.
+//! their trace is kept for how it ended, here or at a neighbour, they go out
+//! with it.
+
+mod traces;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
 use prometheus_client::metrics::counter::Counter;
 
-use crate::trace::aged::Aged;
+use self::traces::Traces;
 use crate::trace::span::Span;
 
-/// How long a span is held, and how long a trace counts as kept.
+/// How long a span is held, and a trace is known, after what belonged to it has ended here.
 pub const HELD_FOR: Duration = Duration::from_secs(5);
 
 /// The most bytes of held spans, over all.
 pub const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
 
-/// The most traces that count as kept at one time.
-const MAX_KEPT: usize = 16_384;
+/// The most traces that are known because something of them is in flight, and
+/// as many whose last request has just ended.
+pub const MAX_TRACES: usize = 65_536;
 
 const SHARDS: usize = 16;
 
@@ -29,13 +34,15 @@ pub struct HeldSpans {
     shards: [Mutex<Shard>; SHARDS],
     /// Spans that had to go before their time.
     evicted: Counter,
+    /// Traces that found no room or had to go before their time.
+    forgotten: Counter,
 }
 
 #[derive(Debug)]
 struct Shard {
     spans: VecDeque<(Instant, Box<Span>)>,
     bytes: usize,
-    kept: Aged<TraceId, ()>,
+    traces: Traces,
 }
 
 /// What becomes of a span that ended and was not sampled.
@@ -47,20 +54,64 @@ pub enum Held {
     Gone(Vec<Box<Span>>),
 }
 
+/// What follows from keeping a trace.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The spans that were held of it.
+    pub spans: Vec<Box<Span>>,
+    /// The sidecars that have to hear of it.
+    pub tell: Vec<SocketAddr>,
+}
+
 impl HeldSpans {
-    /// Holds nothing yet; `evicted` counts what makes room before its time.
-    pub fn new(evicted: Counter) -> Self {
+    /// Holds nothing yet. `evicted` counts spans that make room before their
+    /// time, and `forgotten` such traces.
+    pub fn new(evicted: Counter, forgotten: Counter) -> Self {
         let shard = |_| {
-            let kept = Aged::new(MAX_KEPT / SHARDS);
-            Mutex::new(Shard { spans: VecDeque::new(), bytes: 0, kept })
+            let traces = Traces::new(MAX_TRACES / SHARDS);
+            Mutex::new(Shard { spans: VecDeque::new(), bytes: 0, traces })
         };
-        HeldSpans { shards: std::array::from_fn(shard), evicted }
+        HeldSpans { shards: std::array::from_fn(shard), evicted, forgotten }
+    }
+
+    /// Says that a request of the trace is in flight, until it
+    /// [leaves](Self::leave). Answers whether there was room to know it.
+    pub fn enter(&self, trace: TraceId) -> bool {
+        let entered = self.shard(trace).traces.enter(trace);
+        if !entered {
+            self.forgotten.inc();
+        }
+        entered
+    }
+
+    /// Says that a request that had entered has ended.
+    pub fn leave(&self, trace: TraceId, now: Instant) {
+        if self.shard(trace).traces.leave(trace, now) {
+            self.forgotten.inc();
+        }
+    }
+
+    /// Says that the sidecar that takes notices at this address has to do with
+    /// the trace. Answers whether it has to hear now that the trace is kept.
+    pub fn meet(&self, trace: TraceId, neighbour: SocketAddr) -> bool {
+        let mut shard = self.shard(trace);
+        let Some(known) = shard.traces.get(&trace) else { return false };
+        let met = known.meet(neighbour);
+        if met.is_none() {
+            self.forgotten.inc();
+        }
+        met.unwrap_or_default()
+    }
+
+    /// Whether the trace is kept.
+    pub fn is_kept(&self, trace: TraceId) -> bool {
+        self.shard(trace).traces.get(&trace).is_some_and(|known| known.kept)
     }
 
     /// Takes a span that ended. Without room, the oldest make it.
     pub fn hold(&self, span: Box<Span>, now: Instant) -> Held {
         let mut shard = self.shard(span.trace_id);
-        if shard.kept.peek(&span.trace_id).is_some() {
+        if shard.traces.get(&span.trace_id).is_some_and(|known| known.kept) {
             return Held::Keep(span);
         }
         shard.bytes += span.bytes();
@@ -78,22 +129,25 @@ impl HeldSpans {
         Held::Gone(gone)
     }
 
-    /// Keeps a trace: gives what is held of it, and keeps what still comes.
-    pub fn keep(&self, trace: TraceId, now: Instant) -> Vec<Box<Span>> {
+    /// Keeps a trace: gives what is held of it and who has to hear of it, and
+    /// keeps what still comes. The neighbour `aware` knows it already.
+    pub fn keep(&self, trace: TraceId, aware: Option<SocketAddr>, now: Instant) -> Kept {
         let mut shard = self.shard(trace);
-        shard.kept.expire(now, HELD_FOR);
-        shard.kept.insert(trace, (), now);
-        let mut released = Vec::new();
-        let all = std::mem::take(&mut shard.spans);
-        for (at, span) in all {
-            if span.trace_id == trace {
-                shard.bytes -= span.bytes();
-                released.push(span);
-            } else {
-                shard.spans.push_back((at, span));
-            }
+        shard.traces.expire(now);
+        let tell = shard.traces.get_or_insert(trace, now).and_then(|known| known.keep(aware));
+        match tell {
+            Some(tell) => Kept { spans: shard.release(trace), tell },
+            None => Kept::default(),
         }
-        released
+    }
+
+    /// The same for a trace of which another sidecar says that it is kept:
+    /// `None` where nothing of it is or was here, which anybody could say.
+    pub fn keep_known(&self, trace: TraceId, from: SocketAddr, now: Instant) -> Option<Kept> {
+        let mut shard = self.shard(trace);
+        shard.traces.expire(now);
+        let tell = shard.traces.get(&trace)?.keep(Some(from));
+        Some(tell.map(|tell| Kept { spans: shard.release(trace), tell }).unwrap_or_default())
     }
 
     /// Forgets what was held long enough, where no traffic does it.
@@ -103,7 +157,7 @@ impl HeldSpans {
             while shard.is_old(now) {
                 shard.pop();
             }
-            shard.kept.expire(now, HELD_FOR);
+            shard.traces.expire(now);
         }
     }
 
@@ -113,6 +167,20 @@ impl HeldSpans {
 }
 
 impl Shard {
+    #[expect(clippy::vec_box, reason = "a span goes in and out in its box, without being copied")]
+    fn release(&mut self, trace: TraceId) -> Vec<Box<Span>> {
+        let mut released = Vec::new();
+        for (at, span) in std::mem::take(&mut self.spans) {
+            if span.trace_id == trace {
+                self.bytes -= span.bytes();
+                released.push(span);
+            } else {
+                self.spans.push_back((at, span));
+            }
+        }
+        released
+    }
+
     fn is_old(&self, now: Instant) -> bool {
         self.spans.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= HELD_FOR)
     }
@@ -135,6 +203,14 @@ mod tests {
     use crate::trace::ids::Ids;
     use crate::trace::span::SpanLimits;
 
+    fn held_spans() -> HeldSpans {
+        HeldSpans::new(Counter::default(), Counter::default())
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 7], port))
+    }
+
     fn span(trace: TraceId, name: &str) -> Box<Span> {
         let mut span = Box::new(Span::new(SpanLimits::default()));
         span.trace_id = trace;
@@ -148,24 +224,24 @@ mod tests {
 
     #[test]
     fn a_kept_trace_takes_along_what_was_before_and_what_comes() {
-        let (held, now) = (HeldSpans::new(Counter::default()), Instant::now());
+        let (held, now) = (held_spans(), Instant::now());
         let (one, other) = (TraceId::from_bytes([1; 16]), TraceId::from_bytes([17; 16]));
         for (trace, name) in [(one, "a"), (other, "b"), (one, "c")] {
             assert!(matches!(held.hold(span(trace, name), now), Held::Gone(gone) if gone.is_empty()));
         }
-        assert_eq!(names(&held.keep(one, now)), ["a", "c"]);
-        assert!(held.keep(one, now).is_empty(), "once");
+        assert_eq!(names(&held.keep(one, None, now).spans), ["a", "c"]);
+        assert!(held.keep(one, None, now).spans.is_empty(), "once");
         assert!(matches!(held.hold(span(one, "d"), now), Held::Keep(span) if span.name() == "d"));
-        assert_eq!(names(&held.keep(other, now)), ["b"]);
+        assert_eq!(names(&held.keep(other, None, now).spans), ["b"]);
     }
 
     #[test]
     fn time_forgets_both() {
-        let (held, now) = (HeldSpans::new(Counter::default()), Instant::now());
+        let (held, now) = (held_spans(), Instant::now());
         let trace = TraceId::from_bytes([1; 16]);
         held.hold(span(trace, "a"), now);
         held.expire(now + HELD_FOR);
-        assert!(held.keep(trace, now + HELD_FOR).is_empty());
+        assert!(held.keep(trace, None, now + HELD_FOR).spans.is_empty());
         held.expire(now + 2 * HELD_FOR);
         assert!(matches!(held.hold(span(trace, "b"), now + 2 * HELD_FOR), Held::Gone(_)));
         // With traffic it needs nobody to look after it.
@@ -178,7 +254,8 @@ mod tests {
     #[test]
     fn bytes_are_bounded_and_the_oldest_make_room() {
         let evicted = Counter::default();
-        let (held, now, ids) = (HeldSpans::new(evicted.clone()), Instant::now(), Ids::seeded(1, 2));
+        let (held, now, ids) =
+            (HeldSpans::new(evicted.clone(), Counter::default()), Instant::now(), Ids::seeded(1, 2));
         let text = "x".repeat(10_000);
         for _ in 0..2_000 {
             held.hold(span(ids.trace_id(), &text), now);
@@ -192,5 +269,71 @@ mod tests {
         assert_eq!(bytes, counted);
         assert!(bytes <= MAX_HELD_BYTES && bytes > MAX_HELD_BYTES / 2, "{bytes}");
         assert!(evicted.get() > 1_000, "{}", evicted.get());
+    }
+
+    #[test]
+    fn each_neighbour_of_a_trace_hears_of_it_once() {
+        let (held, now) = (held_spans(), Instant::now());
+        let trace = TraceId::from_bytes([1; 16]);
+        assert!(!held.meet(trace, address(1)), "of what nobody knows");
+        assert!(held.enter(trace) && held.enter(trace));
+        for port in [1, 2, 1, 3] {
+            assert!(!held.meet(trace, address(port)));
+        }
+        held.leave(trace, now);
+        let kept = held.keep_known(trace, address(2), now).unwrap();
+        assert_eq!(kept.tell, [address(1), address(3)]);
+        assert!(held.keep(trace, None, now).tell.is_empty());
+        assert!(held.is_kept(trace));
+        assert!(
+            !held.meet(trace, address(1)) && held.meet(trace, address(4)) && !held.meet(trace, address(4))
+        );
+    }
+
+    /// A request may take much longer than a span is held.
+    #[test]
+    fn a_trace_is_known_for_as_long_as_it_is_in_flight_and_a_moment_more() {
+        let (held, now) = (held_spans(), Instant::now());
+        let trace = TraceId::from_bytes([1; 16]);
+        assert!(held.keep_known(trace, address(1), now).is_none());
+        assert!(held.enter(trace));
+        let later = now + 100 * HELD_FOR;
+        held.expire(later);
+        assert!(held.keep_known(trace, address(1), later).is_some());
+        held.expire(later + 100 * HELD_FOR);
+        assert!(held.is_kept(trace));
+        held.leave(trace, later);
+        assert!(held.is_kept(trace));
+        held.expire(later + HELD_FOR);
+        assert!(!held.is_kept(trace));
+        assert!(held.keep_known(trace, address(1), later + HELD_FOR).is_none());
+    }
+
+    #[test]
+    fn traces_and_neighbours_are_bounded() {
+        let forgotten = Counter::default();
+        let held = HeldSpans::new(Counter::default(), forgotten.clone());
+        let (now, ids) = (Instant::now(), Ids::seeded(3, 4));
+        let traces: Vec<_> = (0..2 * MAX_TRACES).map(|_| ids.trace_id()).collect();
+        let entered: Vec<_> = traces.into_iter().filter(|trace| held.enter(*trace)).collect();
+        assert!(entered.len() <= MAX_TRACES && entered.len() > MAX_TRACES * 9 / 10);
+        assert_eq!(usize::try_from(forgotten.get()).unwrap(), 2 * MAX_TRACES - entered.len());
+        let before = forgotten.get();
+        for port in 1..=1_000 {
+            held.meet(entered[0], address(port));
+        }
+        let told = held.keep(entered[0], None, now).tell.len();
+        assert!(told < 100, "{told}");
+        assert_eq!(forgotten.get() - before, 1_000 - told as u64);
+        entered.iter().for_each(|trace| held.leave(*trace, now));
+        let before = forgotten.get();
+        for _ in 0..2 * MAX_TRACES {
+            let trace = ids.trace_id();
+            assert!(held.enter(trace));
+            held.leave(trace, now);
+        }
+        let known: usize = held.shards.iter().map(|shard| lock(shard).traces.len()).sum();
+        assert!(known <= MAX_TRACES, "{known}");
+        assert!(forgotten.get() > before);
     }
 }

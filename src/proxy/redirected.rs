@@ -195,7 +195,7 @@ pub async fn serve(
             };
             connection::serve_http(
                 stream,
-                downstream,
+                (downstream, (!redirection.outbound).then(|| target.ip())),
                 Arc::new(route),
                 worker,
                 watched,

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use super::access_log::AccessLog;
 use super::budget::Budget;
 use super::exchange::Forgotten;
-use super::held::{Held, HeldSpans};
+use super::held::{Held, HeldSpans, Kept};
+use super::notices::Notices;
 use super::peers::Peers;
 use super::policy::InForce;
 use super::settings::{Authority, Limits, Originate, Propagation};
@@ -127,13 +128,16 @@ impl Worker {
         }
     }
 
-    /// Sends what is held of a trace, and what still comes of it.
-    pub fn keep(&self, trace: TraceId, now: Instant) {
-        self.tracer.held.keep(trace, now).into_iter().for_each(|span| self.record_with_trace(span));
+    /// Sends what is held of a trace, and what still comes of it, and has the
+    /// sidecars around told, but for the one that is `aware` of it.
+    pub fn keep(&self, trace: TraceId, aware: Option<SocketAddr>, now: Instant) {
+        let Kept { spans, tell } = self.tracer.held.keep(trace, aware, now);
+        self.tracer.notices.tell(trace, tell);
+        spans.into_iter().for_each(|span| self.record_with_trace(span));
     }
 
     fn record_with_trace(&self, mut span: Box<Span>) {
-        span.set_static(key::MESHTRACE_SAMPLING_REASON, "trace");
+        with_trace(&mut span);
         self.record(span);
     }
 
@@ -146,6 +150,11 @@ impl Worker {
         self.tracer.peers.count(&self.metrics.peers);
         self.tracer.held.expire(now);
     }
+}
+
+/// Says on a span why it is sent: another one of its trace is kept.
+pub fn with_trace(span: &mut Span) {
+    span.set_static(key::MESHTRACE_SAMPLING_REASON, "trace");
 }
 
 /// How requests are treated.
@@ -197,6 +206,8 @@ pub struct Tracer {
     pub tally: Tally,
     /// Spans that go out only if another one of their trace does.
     pub held: HeldSpans,
+    /// Who tells other sidecars of traces that are kept.
+    pub notices: Notices,
 }
 
 impl Tracer {

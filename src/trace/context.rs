@@ -3,6 +3,7 @@
 
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
+use super::hop::{Member, NOTICE_MARK};
 use super::sampler::{Decision, Ot};
 use crate::w3c::ot::{self, OtelState};
 use crate::w3c::traceparent::{self, Traceparent};
@@ -12,10 +13,6 @@ use crate::w3c::tracestate::{self, Tracestate};
 /// It still names our span where an agent's own, unexported span has taken
 /// the place of the parent id.
 pub const MEMBER: &str = "mt";
-
-/// What follows the id in [`MEMBER`] where our shim inside the agent copied the
-/// context from the request that it is handling. It never leaves the pod.
-pub const SHIM_MARK: &str = ";s";
 
 /// A valid context that somebody sent us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,36 +31,38 @@ impl TraceContext {
 
     /// The meshtrace span that the state names, if any.
     pub fn mesh_span(&self) -> Option<SpanId> {
-        self.member().map(|(id, _)| id)
+        self.member().map(|member| member.span)
     }
 
     /// Whether our shim vouches for this context.
     pub fn is_shim_marked(&self) -> bool {
-        self.member().is_some_and(|(_, marked)| marked)
+        self.member().is_some_and(|member| member.shim)
     }
 
-    /// The state as it may leave the pod: without the mark of the shim.
+    /// Whether it has a mark that is meant for this hop only.
+    pub fn is_marked(&self) -> bool {
+        self.member().is_some_and(|member| member.is_marked())
+    }
+
+    /// Where the sidecar that sent it takes notices, if it comes from one
+    /// itself: somebody who passes the state on has a span of another id.
+    pub fn notices(&self) -> Option<u16> {
+        self.member().filter(|member| member.span == self.parent.span_id)?.notices
+    }
+
+    /// The state as others may see it: without the marks that are for one hop.
     pub fn state_without_mark(&self) -> String {
         match (self.member(), &self.tracestate) {
-            (Some((id, true)), state) => {
-                compose(Some((MEMBER, span_hex(id, &mut [0; 16]))), &Ot::Keep, state.as_ref())
+            (Some(member), state) if member.is_marked() => {
+                compose(Some((MEMBER, span_hex(member.span, &mut [0; 16]))), &Ot::Keep, state.as_ref())
             }
             (_, Some(state)) => state.as_str().to_owned(),
             (_, None) => String::new(),
         }
     }
 
-    /// Our member: the span, and whether the shim's mark follows it.
-    fn member(&self) -> Option<(SpanId, bool)> {
-        let text = self.tracestate.as_ref()?.get(MEMBER)?;
-        let (text, marked) = match text.strip_suffix(SHIM_MARK) {
-            Some(id) => (id, true),
-            None => (text, false),
-        };
-        // The parser of the id also takes signs, which no id has.
-        let is_id = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let id = SpanId::from_hex(text).ok().filter(|id| is_id && *id != SpanId::INVALID)?;
-        Some((id, marked))
+    fn member(&self) -> Option<Member> {
+        Member::parse(self.tracestate.as_ref()?.get(MEMBER)?)
     }
 }
 
@@ -216,7 +215,7 @@ impl Outgoing {
         parent.flags = flags(Some(context), decision.sampled);
         let mut hex = [0; 16];
         let own = match context.member() {
-            Some((id, true)) => Some((MEMBER, span_hex(id, &mut hex))),
+            Some(member) if member.is_marked() => Some((MEMBER, span_hex(member.span, &mut hex))),
             _ => None,
         };
         let tracestate = match (&decision.ot, &context.tracestate) {
@@ -226,7 +225,17 @@ impl Outgoing {
         Outgoing::new(parent, tracestate)
     }
 
-    /// The received context with nothing changed but the shim's mark taken off.
+    /// Marks the context of a span of ours with the port where its sidecar
+    /// takes notices; only the sidecar of the next hop may see that.
+    pub fn announce(&mut self, port: u16) {
+        let place = MEMBER.len() + 1 + 16;
+        let is_ours = self.tracestate.starts_with(MEMBER) && self.tracestate.len() >= place;
+        if is_ours && self.tracestate.is_char_boundary(place) {
+            self.tracestate.insert_str(place, &format!("{NOTICE_MARK}{port}"));
+        }
+    }
+
+    /// The received context with nothing changed but the marks of one hop taken off.
     pub fn unmarked(context: &TraceContext) -> Self {
         Outgoing::new(context.parent, context.state_without_mark())
     }
@@ -390,6 +399,34 @@ mod tests {
             assert!(out.tracestate.starts_with("mt=1111111111111111,"), "{}", out.tracestate);
         }
         let plain = context(A, "x=1,mt=1111111111111111");
+        assert!(!plain.is_marked());
         assert_eq!(Outgoing::unmarked(&plain).tracestate, "x=1,mt=1111111111111111");
+    }
+
+    #[test]
+    fn the_mark_for_notices_goes_one_hop() {
+        let parent = context(A, "x=1");
+        let decision = Decision { sampled: false, ot: Ot::Keep };
+        let span = parent.parent.span_id;
+        let mut out = Outgoing::of_span(
+            parent.parent.trace_id,
+            span,
+            flags(Some(&parent), false),
+            Some(&parent),
+            &decision,
+        );
+        out.announce(14020);
+        assert_eq!(out.tracestate, "mt=b7ad6b7169203331;n14020,x=1");
+        let received = context(A, &out.tracestate);
+        assert_eq!((received.notices(), received.mesh_span()), (Some(14020), Some(span)));
+        assert!(received.is_marked() && !received.is_shim_marked());
+        assert_eq!(received.state_without_mark(), "mt=b7ad6b7169203331,x=1");
+        let passed = Outgoing::passed_on(&received, &decision, || SpanId::INVALID);
+        assert_eq!(passed.tracestate, "mt=b7ad6b7169203331,x=1");
+        // Whoever has a span of its own is not the sidecar that wrote it.
+        assert_eq!(context(B, &out.tracestate).notices(), None);
+        let mut foreign = Outgoing::unrecorded_root(received.parent.trace_id, span);
+        foreign.announce(1);
+        assert_eq!(foreign.tracestate, "");
     }
 }

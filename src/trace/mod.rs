@@ -4,6 +4,7 @@
 pub mod aged;
 pub mod context;
 pub mod glob;
+pub mod hop;
 pub mod ids;
 pub mod links;
 pub mod places;

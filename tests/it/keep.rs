@@ -1,6 +1,9 @@
 //! What the decision dropped and what is sent all the same, for how it ended.
 #![allow(clippy::unwrap_used)]
 
+mod chain;
+mod neighbours;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -87,10 +87,10 @@ impl Start<'_> {
         }
     }
 
-    /// Context that is passed on as it came loses the mark of the shim, which
-    /// means something between the agent and its own sidecar only.
+    /// Context that is passed on as it came loses the marks that are for one
+    /// hop: that of the shim, and that of the sidecar of the caller.
     pub(super) fn take_mark_off(&self, injection: &mut Injection, claim: &Claim) {
-        let marked = claim.all().any(TraceContext::is_shim_marked);
+        let marked = claim.all().any(TraceContext::is_marked);
         if let (true, Context::Leave, Some(context)) = (marked, &injection.context, claim.context()) {
             injection.context = Context::Write(Outgoing::unmarked(context));
             injection.into_meta = self.message.is_some_and(|message| message.meta.traceparent.is_some());

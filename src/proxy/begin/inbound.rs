@@ -45,7 +45,8 @@ impl Start<'_> {
                 }
                 self.link_inbound(&mut span, &claim);
                 self.configured(&mut span, subject, || if trusted { self.baggage() } else { None });
-                Some(self.waiting(span, subject))
+                let kin = self.kin_of_caller(&span, parent);
+                Some(self.waiting(span, subject).among(kin))
             }
             None => self.is_worked_on(subject).then(|| self.unrecorded()),
         };

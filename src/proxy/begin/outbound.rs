@@ -3,7 +3,7 @@
 
 use opentelemetry::trace::SpanId;
 
-use super::decide::Under;
+use super::decide::{Decided, Under};
 use super::{Start, Started};
 use crate::net::dial;
 use crate::proxy::inject::Context;
@@ -48,16 +48,17 @@ impl Start<'_> {
         let parent = links::parent_of_call(call, &tracer.known(self.propagation().inference));
         self.count_parent(&parent);
         let under = Under { context: parent.context.as_ref(), span: parent.span, beside: parent.sampled };
-        let decided = self.decide(subject, under);
+        let Decided { span, mut outgoing } = self.decide(subject, under);
+        let kin = span.as_ref().and_then(|span| self.kin_of_call(span, allowed, &mut outgoing));
         if allowed {
             injection.baggage = self.outgoing_baggage(parent.server_span);
-            injection.context = Context::Write(decided.outgoing);
+            injection.context = Context::Write(outgoing);
         }
-        let waiting = decided.span.map(|mut span| {
+        let waiting = span.map(|mut span| {
             self.describe_parent(&mut span, &parent);
             let restored = || parent.server_span.and_then(|id| tracer.server_spans.baggage(id));
             self.configured(&mut span, subject, || self.baggage().or_else(restored));
-            self.waiting(span, subject)
+            self.waiting(span, subject).among(kin)
         });
         Started::new(waiting, injection)
     }

@@ -10,6 +10,7 @@ use crate::mcp::message::{ErrorView, Id, Message, OwnedId};
 use crate::metrics::operations::{ErrorType, Exemplar, Outcome, Series, Status};
 use crate::proxy::access_log::{End, Entry};
 use crate::proxy::attributes;
+use crate::proxy::kin::Kin;
 use crate::proxy::mesh;
 use crate::proxy::peers::{Place, SessionKey};
 use crate::proxy::worker::Worker;
@@ -43,7 +44,9 @@ pub struct Waiting {
     /// The bytes of the response's body that have passed.
     pub(super) bytes: u64,
     /// For which outcomes an unsampled span is exported.
-    keep: Option<Keep>,
+    pub(super) keep: Option<Keep>,
+    /// The hops around it, where its trace may yet be kept.
+    pub(super) kin: Option<Box<Kin>>,
     /// How it ended, as far as is known.
     outcome: Outcome,
 }
@@ -136,8 +139,14 @@ impl Waiting {
             log: None,
             bytes: 0,
             keep: None,
+            kin: None,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Tells it of the hops around it.
+    pub fn among(self, kin: Option<Kin>) -> Self {
+        Waiting { kin: kin.map(Box::new), ..self }
     }
 
     /// Has it counted when it ends, which has to be seen then although nothing
@@ -458,9 +467,10 @@ impl Waiting {
                 worker.hold(span, now);
             }
             if kept.is_some() {
-                worker.keep(trace_id, now);
+                worker.keep(trace_id, None, now);
             }
         }
+        self.kin = None;
         if let (Some(entry), Some(log)) = (self.log.take(), &worker.access_log) {
             let end = End { outcome: self.outcome, took, bytes: self.bytes, at: SystemTime::now() };
             log.write(&entry, &end);

@@ -1,6 +1,8 @@
 //! What reads bytes of the network or of the kernel, compiled without the rest
 //! of the program: it needs nothing above it, and the fuzzer builds in seconds.
 
+#[path = "../../../src/trace/hop.rs"]
+pub mod hop;
 #[path = "../../../src/stdio/lines.rs"]
 pub mod lines;
 #[path = "../../../src/mcp/mod.rs"]

@@ -109,7 +109,17 @@ impl Mesh {
 
     /// The counters of the sidecar that was started first.
     pub fn metrics(&self) -> Metrics {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)[0].metrics.clone()
+        self.metrics_of(0)
+    }
+
+    /// The counters of the sidecar that was started as this one.
+    pub fn metrics_of(&self, index: usize) -> Metrics {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)[index].metrics.clone()
+    }
+
+    /// All spans that have arrived until now.
+    pub fn spans(&self) -> Vec<Span> {
+        seen::all(self.collector.store())
     }
 
     /// Stops every sidecar in order, and gives all the spans there ever were,
@@ -181,6 +191,12 @@ impl Plan<'_> {
         self
     }
 
+    /// With an admin port, and so one for the notices of other sidecars.
+    pub fn admin(mut self) -> Self {
+        self.flags.admin = Some("127.0.0.1:0".to_owned());
+        self
+    }
+
     /// The name of the service.
     pub fn named(self, service: &str) -> Self {
         self.env("OTEL_SERVICE_NAME", service)
@@ -194,7 +210,7 @@ impl Plan<'_> {
 
     /// Starts it.
     pub fn start(mut self) -> Running {
-        self.flags.admin = Some("off".to_owned());
+        self.flags.admin.get_or_insert_with(|| "off".to_owned());
         self.flags.workers = Some("1".to_owned());
         let file = self.yaml.as_deref().map(Scratch::new);
         self.flags.config = file.as_ref().map(|file| file.0.clone());
