@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod export;
+pub mod genai;
 mod log;
 pub mod mcp;
 pub mod metrics;

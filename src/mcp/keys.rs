@@ -3,10 +3,10 @@
 use super::text::Text;
 
 /// How many bytes are compared at once when a member is expected.
-pub(super) const WINDOW: usize = 16;
+pub(crate) const WINDOW: usize = 16;
 
 /// The names that are known in one kind of object; all others are one.
-pub(super) trait Keys: Copy {
+pub(crate) trait Keys: Copy {
     /// The member whose quoted name and colon `rest` begins with, and their length: most members
     /// are recognised by this, without looking for the end of the name. `window` is the beginning
     /// of `rest`, of known length so that short names need no look at how long it is.
@@ -26,7 +26,7 @@ macro_rules! keys {
     ($($(#[$doc:meta])* $object:ident { $($variant:ident = $name:literal,)* })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub(super) enum $object { $($variant,)* Other }
+        pub(crate) enum $object { $($variant,)* Other }
 
         impl Keys for $object {
             #[inline(always)]
@@ -64,6 +64,8 @@ macro_rules! keys {
         }
     )*};
 }
+
+pub(crate) use keys;
 
 keys! {
     /// The outermost object (JSON-RPC 2.0).

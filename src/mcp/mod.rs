@@ -13,12 +13,14 @@ pub mod method;
 pub mod rewrite;
 pub mod sse;
 
+// The other readers of JSON are made of these two.
+pub(crate) mod keys;
+pub(crate) mod scan;
+
 mod block;
 mod fuzz;
 mod id;
-mod keys;
 mod read;
-mod scan;
 mod skim;
 mod skip;
 mod text;

@@ -9,7 +9,7 @@ use super::skip::{MAX_DEPTH, byte_at, colon_end, end_from, number_end, pass_spac
 use super::text::Text;
 
 /// What is scanned: a text, or bytes of which only what is handed out has to be text.
-pub(super) trait Body<'a>: Copy {
+pub(crate) trait Body<'a>: Copy {
     /// Whether calls are read as well, or answers only.
     const CALLS: bool;
 
@@ -48,7 +48,7 @@ impl<'a> Body<'a> for &'a [u8] {
 }
 
 /// A position in a body, moving forward only.
-pub(super) struct Scanner<'a, B> {
+pub(crate) struct Scanner<'a, B> {
     body: B,
     bytes: &'a [u8],
     at: usize,
@@ -56,61 +56,61 @@ pub(super) struct Scanner<'a, B> {
 }
 
 /// A member of an object, met with the scanner standing on the first byte of its value.
-pub(super) struct Member<K> {
-    pub(super) key: K,
+pub(crate) struct Member<K> {
+    pub(crate) key: K,
     /// Offset of the quote that opens the key.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// Offset of the comma before it, unless it is the first.
-    pub(super) comma: Option<usize>,
+    pub(crate) comma: Option<usize>,
 }
 
 /// Where an object was found.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     /// Offset just after the opening brace.
-    pub(super) inside: usize,
+    pub(crate) inside: usize,
     /// Offset of the closing brace.
-    pub(super) close: usize,
+    pub(crate) close: usize,
     /// How many members it has.
-    pub(super) members: usize,
+    pub(crate) members: usize,
 }
 
 impl<'a, B: Body<'a>> Scanner<'a, B> {
-    pub(super) fn new(body: B) -> Self {
+    pub(crate) fn new(body: B) -> Self {
         Self { body, bytes: body.bytes(), at: 0, depth: 0 }
     }
 
     /// Offset of the next byte to read.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// The bytes from `start` up to the present position.
-    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+    pub(crate) fn since(&self, start: usize) -> &'a [u8] {
         self.bytes.get(start..self.at).unwrap_or_default()
     }
 
     /// The next byte, not consumed; zero at the end, which is no byte of JSON's structure.
     #[inline(always)]
-    pub(super) fn peek(&self) -> u8 {
+    pub(crate) fn peek(&self) -> u8 {
         byte_at(self.bytes, self.at)
     }
 
     /// Passes white space; the byte after it, not consumed.
     #[inline(always)]
-    pub(super) fn space(&mut self) -> u8 {
+    pub(crate) fn space(&mut self) -> u8 {
         pass_space(self.bytes, &mut self.at)
     }
 
     /// Passes white space; says whether nothing else is left.
-    pub(super) fn is_done(&mut self) -> bool {
+    pub(crate) fn is_done(&mut self) -> bool {
         self.space();
         self.at >= self.bytes.len()
     }
 
     /// Passes `expected` if it stands here; says whether it did.
     #[inline(always)]
-    pub(super) fn pass(&mut self, expected: &[u8]) -> bool {
+    pub(crate) fn pass(&mut self, expected: &[u8]) -> bool {
         let found = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(expected));
         self.at += if found { expected.len() } else { 0 };
         found
@@ -119,7 +119,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
     /// Reads the object that begins here and calls `visit` for each member; `visit` has to consume
     /// the value. A known member that occurs twice is an error.
     #[inline(always)]
-    pub(super) fn members<K: Keys>(
+    pub(crate) fn members<K: Keys>(
         &mut self,
         mut visit: impl FnMut(&mut Self, Member<K>) -> Result<(), Doubt>,
     ) -> Result<Extent, Doubt> {
@@ -163,7 +163,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
 
     /// Passes one value of any kind.
     #[inline]
-    pub(super) fn skip(&mut self) -> Result<(), Doubt> {
+    pub(crate) fn skip(&mut self) -> Result<(), Doubt> {
         self.at = match self.peek() {
             b'"' => string_end(self.bytes, self.at + 1)?,
             b'{' | b'[' => container_end(self.bytes, self.at, self.depth)?,
@@ -174,7 +174,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
 
     /// Reads the string that begins here; `None` if it is not UTF-8.
     #[inline(always)]
-    pub(super) fn string(&mut self) -> Result<Option<Text<'a>>, Doubt> {
+    pub(crate) fn string(&mut self) -> Result<Option<Text<'a>>, Doubt> {
         let start = self.at + 1;
         let plain_end = special(self.bytes, start);
         let end = end_from(self.bytes, plain_end)?;
@@ -186,7 +186,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
     /// Reads the number that begins here; `None` if something else does, or what only Python takes
     /// for a number.
     #[inline(always)]
-    pub(super) fn number(&mut self) -> Result<Option<&'a str>, Doubt> {
+    pub(crate) fn number(&mut self) -> Result<Option<&'a str>, Doubt> {
         let start = self.at;
         let digit = start + usize::from(self.peek() == b'-');
         if !byte_at(self.bytes, digit).is_ascii_digit() {

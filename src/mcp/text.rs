@@ -14,7 +14,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(raw: &'a str, escaped: bool) -> Self {
+    pub(crate) fn new(raw: &'a str, escaped: bool) -> Self {
         Self { raw, escaped }
     }
 

@@ -4,6 +4,7 @@
 mod carried;
 mod decide;
 mod inbound;
+mod model;
 mod near;
 mod observed;
 mod outbound;
@@ -25,11 +26,13 @@ use super::facts::{self, Lazy};
 use super::headers::Survey;
 use super::inject::{self, Context, Injection};
 use super::mesh::Operation;
+use super::model as model_attributes;
 use super::policy::Policy;
 use super::read::Read;
 use super::settings::{Authority, Exchange as Described, IgnoreRule, Propagation};
 use super::subject::{Call, Quiet, Subject};
 use super::worker::Worker;
+use crate::genai::Reply;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Message};
 use crate::trace::semconv as key;
@@ -108,7 +111,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     let policy = worker.tracer.policy.now();
     let start = Start { worker, policy: &policy, met, head, message, body: &bytes, note };
     let (subject, endpoint) = start.subject();
-    let subject = subject.or_registry(start.head, &bytes);
+    let subject = start.or_model(subject.or_registry(start.head, &bytes));
     let mut started = start.begin(&subject);
     started.count(&start, &subject);
     let side = start.side(&subject, endpoint);
@@ -221,7 +224,7 @@ impl Start<'_> {
         match subject {
             Subject::Quiet(_) => false,
             Subject::Call(call) => !call.notification && call.method != LISTEN,
-            Subject::Registry(_) | Subject::Http => true,
+            Subject::Registry(_) | Subject::Model(_) | Subject::Http => true,
         }
     }
 
@@ -249,6 +252,7 @@ impl Start<'_> {
             Subject::Quiet(_) => return false,
             Subject::Registry(_) | Subject::Http if !spans.http => return false,
             Subject::Registry(call) => Some(call.operation.as_str()),
+            Subject::Model(call) => Some(call.api.operation()),
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
         };
@@ -282,6 +286,10 @@ impl Start<'_> {
                     attributes::of_call(span, call);
                     attributes::of_protocol(span, self.head.version);
                 }
+                Subject::Model(call) => {
+                    model_attributes::of_call(span, call);
+                    attributes::of_protocol(span, self.head.version);
+                }
                 _ => {
                     attributes::of_http(span, self.head, &self.met);
                     attributes::of_version(span, self.head.version);
@@ -291,7 +299,8 @@ impl Start<'_> {
                 }
             }
             attributes::of_peers(span, &self.met);
-            if let Some(note) = self.note {
+            let is_read = matches!(subject, Subject::Model(call) if call.request.is_some());
+            if let Some(note) = self.note.filter(|_| !is_read) {
                 span.set_static(key::MESHTRACE_BODY, note);
             }
         })
@@ -301,6 +310,7 @@ impl Start<'_> {
         let awaited = match subject {
             Subject::Call(call) => awaited(call),
             Subject::Registry(call) if call.operation == Operation::Register => Awaited::Registration,
+            Subject::Model(call) => Awaited::Completion(Box::new(Reply::new(call.api))),
             _ => Awaited::Response,
         };
         Waiting::new(span, self.met.started, awaited, self.policy.keep)
@@ -330,6 +340,6 @@ fn is_session_long(subject: &Subject<'_>) -> bool {
     match subject {
         Subject::Quiet(_) => true,
         Subject::Call(call) => call.notification || call.method == "initialize" || call.method == LISTEN,
-        Subject::Registry(_) | Subject::Http => false,
+        Subject::Registry(_) | Subject::Model(_) | Subject::Http => false,
     }
 }

@@ -303,6 +303,9 @@ impl Exchange {
     }
 
     fn json_ended(&mut self, body: &[u8]) {
+        if self.first.completes(body, false) {
+            return;
+        }
         let Exchange { worker, first, more, side, target, status, .. } = self;
         let single = more.is_empty();
         first.registered(body);
@@ -329,7 +332,8 @@ impl Exchange {
     }
 
     fn events_ended(&mut self, named: bool) {
-        if self.status.is_some_and(|status| !status.is_success()) {
+        let is_model = matches!(self.first.awaited, Awaited::Completion(_));
+        if is_model || self.status.is_some_and(|status| !status.is_success()) {
             return;
         }
         self.each(|waiting, worker| {

@@ -56,7 +56,10 @@ impl<F: Fn() -> Option<Baggage>> Facts for Request<'_, F> {
             Field::Tool => target(|target| matches!(target, Target::ToolName)),
             Field::Prompt => target(|target| matches!(target, Target::PromptName)),
             Field::Resource => target(|target| matches!(target, Target::ResourceUri)),
-            Field::Method => self.call().map(|call| &*call.method),
+            Field::Method => match self.subject {
+                Subject::Model(call) => Some(call.api.operation()),
+                _ => self.call().map(|call| &*call.method),
+            },
             Field::Host => self.host(),
             Field::Path => Some(self.head.uri.path()),
         };

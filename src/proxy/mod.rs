@@ -20,6 +20,7 @@ pub mod hop;
 pub mod inject;
 pub mod kin;
 pub mod mesh;
+mod model;
 pub mod notices;
 pub mod peers;
 pub mod policy;

@@ -9,6 +9,7 @@ use http::{Method, request};
 
 use super::headers::Survey;
 use super::mesh::{self, RegistryCall};
+use crate::genai;
 use crate::mcp::message::{Kind, Message, OwnedId};
 use crate::mcp::method::{self, Target};
 
@@ -30,6 +31,8 @@ pub enum Subject<'a> {
     Quiet(Quiet<'a>),
     /// A request to the registry of MCP Mesh.
     Registry(RegistryCall<'a>),
+    /// A call of a language model.
+    Model(Box<genai::Call<'a>>),
     /// Anything else.
     Http,
 }
@@ -105,7 +108,7 @@ impl<'a> Subject<'a> {
             Subject::Quiet(Quiet::Stream { session, .. } | Quiet::Answer(session) | Quiet::End(session)) => {
                 *session
             }
-            Subject::Registry(_) | Subject::Http => None,
+            Subject::Registry(_) | Subject::Model(_) | Subject::Http => None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! The names of attributes and their fixed values: OpenTelemetry's semantic
-//! conventions for MCP, JSON-RPC, HTTP and networks, and our own under
+//! conventions for MCP, GenAI, JSON-RPC, HTTP and networks, and our own under
 //! `meshtrace.`.
 
 macro_rules! names {
@@ -19,6 +19,32 @@ names! {
     AGENT_TARGET = "agent.target";
     GEN_AI_TOOL_NAME = "gen_ai.tool.name";
     GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
+    GEN_AI_PROVIDER_NAME = "gen_ai.provider.name";
+    GEN_AI_REQUEST_MODEL = "gen_ai.request.model";
+    GEN_AI_REQUEST_STREAM = "gen_ai.request.stream";
+    GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens";
+    GEN_AI_REQUEST_SEED = "gen_ai.request.seed";
+    GEN_AI_REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count";
+    GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature";
+    GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p";
+    GEN_AI_REQUEST_TOP_K = "gen_ai.request.top_k";
+    GEN_AI_REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty";
+    GEN_AI_REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty";
+    GEN_AI_REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences";
+    GEN_AI_EMBEDDINGS_DIMENSION_COUNT = "gen_ai.embeddings.dimension.count";
+    GEN_AI_RESPONSE_ID = "gen_ai.response.id";
+    GEN_AI_RESPONSE_MODEL = "gen_ai.response.model";
+    GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons";
+    GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk";
+    GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens";
+    GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens";
+    GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens";
+    GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens";
+    GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens";
+    OPENAI_API_TYPE = "openai.api.type";
+    OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier";
+    OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier";
+    OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
     GEN_AI_TOOL_CALL_ARGUMENTS = "gen_ai.tool.call.arguments";
     EXECUTE_TOOL = "execute_tool";
     JSONRPC_REQUEST_ID = "jsonrpc.request.id";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Rooms by floor; those of one group may know each other.
 const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
-    &[&["trace"], &["net"]],
+    &[&["trace"], &["net"], &["genai"]],
     &[&["export"], &["capture"]],
     &[&["proxy", "stdio"], &["store", "demo"], &["shim"], &["check"], &["admission"]],
     &[&["admin"], &["config"]],

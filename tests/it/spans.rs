@@ -9,6 +9,7 @@ mod bodies;
 mod endings;
 mod errors;
 mod http;
+mod models;
 mod registry;
 mod reverse;
 mod sessions;

@@ -56,6 +56,9 @@ impl Exchange {
             }
             return None;
         }
+        if self.first.completes(data, true) {
+            return None;
+        }
         let mut asks = false;
         each_answer(data, |message| match message.kind() {
             Kind::Response => self.event_answers(message, *progress),

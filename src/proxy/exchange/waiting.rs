@@ -6,12 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use http::StatusCode;
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
 
+use crate::genai::Reply;
 use crate::mcp::message::{ErrorView, Id, Message, OwnedId};
 use crate::metrics::operations::{ErrorType, Exemplar, Outcome, Series, Status};
 use crate::proxy::access_log::{End, Entry};
 use crate::proxy::attributes;
 use crate::proxy::kin::Kin;
 use crate::proxy::mesh;
+use crate::proxy::model;
 use crate::proxy::peers::{Place, SessionKey};
 use crate::proxy::worker::Worker;
 use crate::trace::context::TraceContext;
@@ -61,6 +63,8 @@ pub enum Awaited {
     /// The end of the response to a registration in a mesh, which says to
     /// which agents the dependencies were resolved.
     Registration,
+    /// The answer of a language model, whole or as events, to its end.
+    Completion(Box<Reply>),
     /// The end of the response.
     Response,
 }
@@ -112,7 +116,7 @@ impl Awaited {
 
     /// Whether the span is one of HTTP, which says the status of any response.
     pub(super) fn is_http(&self) -> bool {
-        matches!(self, Awaited::Registration | Awaited::Response)
+        matches!(self, Awaited::Registration | Awaited::Completion(_) | Awaited::Response)
     }
 }
 
@@ -300,7 +304,27 @@ impl Waiting {
 
     /// Whether the body of the response says something for the span.
     pub(super) fn is_told_by_body(&self) -> bool {
-        self.is_open() && matches!(self.awaited, Awaited::Answer(_) | Awaited::Registration)
+        self.is_open()
+            && matches!(self.awaited, Awaited::Answer(_) | Awaited::Registration | Awaited::Completion(_))
+    }
+
+    /// Takes in the answer of a model, or an event of it; says whether it is one.
+    pub(super) fn completes(&mut self, data: &[u8], is_event: bool) -> bool {
+        let Awaited::Completion(reply) = &mut self.awaited else { return false };
+        if let Some(span) = self.span.as_mut().filter(|_| is_event && reply.begins()) {
+            span.set_double(key::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, self.started.elapsed().as_secs_f64());
+        }
+        reply.read(data);
+        true
+    }
+
+    /// Writes what a model answered onto the span.
+    fn completed(&mut self) {
+        let (Some(span), Awaited::Completion(reply)) = (&mut self.span, &self.awaited) else { return };
+        model::of_reply(span, reply);
+        if reply.error.is_some() {
+            self.outcome.status = Status::Error;
+        }
     }
 
     /// Writes what the registry answered onto the span of a registration.
@@ -449,6 +473,7 @@ impl Waiting {
         if !self.is_open() {
             return;
         }
+        self.completed();
         let took: Duration = self.started.elapsed();
         let mut exemplar = None;
         if let Some(mut span) = self.span.take() {

@@ -3,6 +3,8 @@
 
 #[path = "../../../src/trace/hop.rs"]
 pub mod hop;
+#[path = "../../../src/genai/mod.rs"]
+pub mod genai;
 #[path = "../../../src/stdio/lines.rs"]
 pub mod lines;
 #[path = "../../../src/mcp/mod.rs"]

@@ -176,6 +176,10 @@ fn value(value: Option<&AnyValue>) -> Value {
         Some(any_value::Value::StringValue(text)) => json!(text),
         Some(any_value::Value::IntValue(number)) => json!(number),
         Some(any_value::Value::BoolValue(truth)) => json!(truth),
+        Some(any_value::Value::DoubleValue(number)) => json!(number),
+        Some(any_value::Value::ArrayValue(list)) => {
+            list.values.iter().map(|one| self::value(Some(one))).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
