@@ -245,6 +245,13 @@ struct ProxyArgs {
     #[arg(long, value_name = "CERTIFICATE,KEY")]
     tls_client: Option<String>,
 
+    /// Write the files of `meshtrace shim install` into DIR before being ready.
+    ///
+    /// For an agent that starts when the sidecar is ready and shares the directory with it.
+    /// [env: MESHTRACE_INSTALL_SHIM] [default: none]
+    #[arg(long, value_name = "DIR")]
+    install_shim: Option<String>,
+
     /// After SIGTERM serve on, new connections too, until nobody accepts on this port of the pod.
     ///
     /// For a sidecar that is told to stop at the same time as the application. PORT is one at the
@@ -333,6 +340,7 @@ impl ProxyArgs {
             tls_originate,
             tls_ca,
             tls_client,
+            install_shim,
             stop_after,
             drain_timeout,
             flush_timeout,
@@ -354,6 +362,7 @@ impl ProxyArgs {
             tls_originate,
             tls_ca,
             tls_client,
+            install_shim,
             stop_after,
             drain_timeout,
             flush_timeout,

@@ -47,6 +47,12 @@ fn proxy(config: &Config) -> u8 {
         false => Format::Text,
     };
     let level = log::to_stderr(config.log_level, format);
+    // Whoever waits for us to be ready starts with them.
+    if let Some(dir) = &config.install_shim
+        && let Err(error) = shim::install(dir)
+    {
+        return complain(&error);
+    }
     // While there is one thread: what it gives up, all others never have.
     if let Some(rules) = &config.capture
         && let Err(error) = take_over(rules)

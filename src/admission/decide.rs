@@ -53,7 +53,7 @@ pub struct Refusal {
 }
 
 /// Every word that [`Refusal::reason`] can be.
-pub const REASONS: [&str; 10] = [
+pub const REASONS: [&str; 11] = [
     "invalid_inject",
     "invalid_annotation",
     "host_network",
@@ -64,6 +64,7 @@ pub const REASONS: [&str; 10] = [
     "port_in_use",
     "pod_security",
     "runs_to_completion",
+    "annotations_full",
 ];
 
 fn refuse<T>(reason: &'static str, message: impl Into<String>) -> Result<T, Refusal> {

@@ -124,8 +124,9 @@ pub(super) fn set_proxy(pod: &mut Value, undo: &mut Undo, warnings: &mut Vec<Str
             ));
             continue;
         }
-        let changes =
-            variables.iter().map(|(name, now)| ((*name).to_owned(), Change { was: None, now: now.clone() }));
+        let changes = variables
+            .iter()
+            .map(|(name, now)| ((*name).to_owned(), Change { now: now.clone(), ..Change::default() }));
         undo.env.entry(name).or_default().extend(changes);
         if let Some(env) = pod::list_mut(container, "env") {
             env.extend(variables.map(|(name, value)| json!({"name": name, "value": value})));

@@ -96,6 +96,8 @@ pub struct Options {
     pub native_sidecar: Option<bool>,
     /// What becomes of `tcpSocket` probes.
     pub probe_mode: ProbeMode,
+    /// Whether agents get the files by which they hand context on.
+    pub propagation: bool,
 }
 
 /// Which ports are captured inbound, if not the declared ones.
@@ -145,6 +147,7 @@ impl Options {
             },
             native_sidecar: None,
             probe_mode: ProbeMode::RewriteTcp,
+            propagation: true,
         }
     }
 
@@ -188,6 +191,7 @@ impl Options {
                 self.native_sidecar = value::tristate(text).ok_or_else(|| invalid("auto, true or false"))?;
             }
             "probe-mode" => self.probe_mode = probe_mode(text).ok_or_else(|| invalid(PROBES))?,
+            "propagation" => self.propagation = switch(text).ok_or_else(|| invalid("on or off"))?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -247,6 +251,14 @@ fn inbound(text: &str) -> Option<InboundPorts> {
     }
 }
 
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 fn probe_mode(text: &str) -> Option<ProbeMode> {
     match text {
         "rewrite-tcp" => Some(ProbeMode::RewriteTcp),
@@ -290,6 +302,7 @@ mod tests {
             ("proxy-memory-limit", "1Gi", "-1"),
             ("native-sidecar", "auto", "yes"),
             ("probe-mode", "none", "off"),
+            ("propagation", "off", "false"),
         ];
         for (key, good, bad) in cases {
             assert!(set(key, good).is_ok(), "{key} {good}");

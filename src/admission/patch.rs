@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::admission::decide::{self, Refusal, Settings, Subject};
 use crate::admission::diff::{self, Operation};
 use crate::admission::explicit;
+use crate::admission::handing_on;
 use crate::admission::options::{Capture, InboundPorts, ProbeMode};
 use crate::admission::owner;
 use crate::admission::pod::{self, Malformed};
@@ -59,7 +60,11 @@ pub fn apply(pod: &Value, subject: &Subject, settings: &Settings) -> Result<Outc
     Ok(match decided {
         Ok((pod, capture, form)) => Outcome { pod, decision: Decision::Injected(capture, form), warnings },
         Err(refusal) => {
-            refused(&refusal).write(&mut pod);
+            let mut with_status = pod.clone();
+            refused(&refusal).write(&mut with_status);
+            if annotations_fit(&with_status) {
+                pod = with_status;
+            }
             warnings.insert(0, format!("meshtrace was not injected: {refusal}"));
             Outcome { pod, decision: Decision::Refused(refusal), warnings }
         }
@@ -129,6 +134,7 @@ fn inject(
         explicit::move_ports(&mut pod, &listeners, &mut undo);
         explicit::set_proxy(&mut pod, &mut undo, warnings);
     }
+    let shim = options.propagation && handing_on::add(&mut pod, &mut undo, warnings);
     let plan = Plan {
         options: &options,
         capture,
@@ -144,6 +150,7 @@ fn inject(
         service_name,
         attributes,
         probes: asked_probes,
+        shim,
     };
     let main = pod::main_container(&pod).to_owned();
     let containers = add_containers(&mut pod, &plan);
@@ -159,14 +166,28 @@ fn inject(
         ..Status::default()
     }
     .write(&mut pod);
+    if !annotations_fit(&pod) {
+        let message = "its annotations have no room for what it takes to undo the injection: the API server takes 256 KiB of them";
+        return Err(Refusal { reason: "annotations_full", message: message.to_owned() });
+    }
     Ok((pod, capture, form))
+}
+
+/// The most bytes that names and values of all annotations may have together (`TotalAnnotationSizeLimitB` of Kubernetes);
+/// a pod with more is not admitted at all.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+fn annotations_fit(pod: &Value) -> bool {
+    pod::annotations(pod).map(|(name, value)| name.len() + value.len()).sum::<usize>() <= MAX_ANNOTATIONS
 }
 
 /// Puts our containers where they have to start. Native: before everything, so that the user's init containers are
 /// captured too. Classic: the sidecar before the application, and the rules after the user's init containers, whose
 /// traffic would otherwise lead to a sidecar that does not run yet.
 fn add_containers(pod: &mut Value, plan: &Plan<'_>) -> Vec<Value> {
-    let init = (plan.capture == Capture::Redirect).then(|| render::init(plan));
+    let shim = (plan.shim && plan.form == Form::Classic).then(|| render::shim(plan));
+    let rules = (plan.capture == Capture::Redirect).then(|| render::init(plan));
+    let init: Vec<Value> = shim.into_iter().chain(rules).collect();
     let sidecar = render::sidecar(plan);
     let added: Vec<Value> = init.iter().chain([&sidecar]).cloned().collect();
     let Some(spec) = pod.get_mut("spec") else { return added };
@@ -177,8 +198,8 @@ fn add_containers(pod: &mut Value, plan: &Plan<'_>) -> Vec<Value> {
             }
         }
         Form::Classic => {
-            if let (Some(init), Some(list)) = (init, pod::list_mut(spec, "initContainers")) {
-                list.push(init);
+            if let Some(list) = pod::list_mut(spec, "initContainers") {
+                list.extend(init);
             }
             pod::remove_if_empty(spec, "initContainers");
             if let Some(list) = pod::list_mut(spec, "containers") {

@@ -38,7 +38,7 @@ pub(super) fn check(pod: &Value) -> Result<(), Malformed> {
             if text(container, "name").is_none() {
                 return Err(Malformed(format!("{path}.name is not a string")));
             }
-            for list in ["ports", "env", "envFrom", "volumeMounts"] {
+            for list in ["ports", "env", "envFrom", "volumeMounts", "volumeDevices"] {
                 objects(container, &path, list)?;
             }
             for field in PROBES.iter().chain(&["lifecycle", "resources", "securityContext"]) {

@@ -1,12 +1,15 @@
 //! The same change as a MutatingAdmissionPolicy: no webhook, no certificates, evaluated by the API server itself.
 //!
 //! An expression can do less than a program. The policy captures by redirection or leaves a pod alone: it does not know
-//! the explicit mode, rewrites no probes, and reads no annotation but the one that asks and the service's name.
+//! the explicit mode, rewrites no probes, and reads no annotation but the one that asks, the service's name and whether
+//! agents get the shim.
 
 use serde_json::{Map, Value, json};
 
+use crate::admission::handing_on;
 use crate::admission::install::{Install, labels, system_namespaces};
 use crate::admission::options::{Capture, InboundPorts};
+use crate::admission::policy_shim;
 use crate::admission::render::{self, ADMIN_PORT, Form, INBOUND_PORT, OUTBOUND_PORT, Plan, Quality};
 
 /// The name of policy and binding.
@@ -90,14 +93,15 @@ fn conditions(uid: u32) -> Vec<Value> {
         condition(
             "no-sidecar-yet",
             format!(
-                "!{ALL}.exists(c, c.name in ['meshtrace', 'meshtrace-init', 'istio-proxy', 'linkerd-proxy'])"
+                "!{ALL}.exists(c, c.name in ['meshtrace', 'meshtrace-init', 'meshtrace-shim', 'istio-proxy', 'linkerd-proxy'])"
             ),
         ),
         condition(
             "nothing-is-asked-that-only-the-webhook-can-do",
             "!has(object.metadata.annotations) || object.metadata.annotations.all(k, !k.startsWith('meshtrace.io/') \
              || k in ['meshtrace.io/inject', 'meshtrace.io/service-name'] || (k == 'meshtrace.io/capture' && \
-             object.metadata.annotations[k] in ['auto', 'redirect']))"
+             object.metadata.annotations[k] in ['auto', 'redirect']) || (k == 'meshtrace.io/propagation' && \
+             object.metadata.annotations[k] in ['on', 'off']))"
                 .to_owned(),
         ),
         condition("not-host-network", "!has(object.spec.hostNetwork) || !object.spec.hostNetwork".to_owned()),
@@ -138,6 +142,8 @@ fn variables(install: &Install) -> Vec<Value> {
     let image = text(&install.settings.defaults.proxy_image);
     let default = install.settings.defaults.service_name.as_deref().map(text);
     let [asked, open] = of_the_namespace().map(|(name, expression)| variable(name, expression));
+    let [for_shim, shim] = policy_shim::variables(&install.settings.defaults)
+        .map(|(name, expression)| variable(name, expression));
     vec![
         variable("image", image),
         asked,
@@ -176,6 +182,8 @@ fn variables(install: &Install) -> Vec<Value> {
                 default.unwrap_or_else(|| "variables.workload".to_owned()),
             ),
         ),
+        for_shim,
+        shim,
     ]
 }
 
@@ -194,6 +202,9 @@ fn mutation(install: &Install) -> String {
     let add = |path: &str, value: &str| format!("JSONPatch{{op: 'add', path: '{path}', value: {value}}}");
     let list = "(has(object.spec.initContainers) ? [] : [JSONPatch{op: 'add', path: '/spec/initContainers', value: []}])";
     let [init, sidecar] = containers.map(|container| literal(CONTAINER, &container));
+    // It ends with the braces of `undo` and of the whole, and there is no quote in it.
+    let status = status.to_string();
+    let status = format!("'{}' + {} + '}}}}'", status.trim_end_matches('}'), policy_shim::undo());
     [
         "!variables.asked || !variables.netAdminIsAllowed ? [] :".to_owned(),
         format!("{list} +"),
@@ -202,7 +213,8 @@ fn mutation(install: &Install) -> String {
         format!("{},", add("/spec/initContainers/0", &sidecar)),
         format!("{},", add("/spec/initContainers/0", &init)),
         format!("{},", add("/metadata/labels/meshtrace.io~1injected", "'true'")),
-        format!("{}]\n", add("/metadata/annotations/meshtrace.io~1status", &text(&status.to_string()))),
+        format!("{}] +", add("/metadata/annotations/meshtrace.io~1status", &status)),
+        format!("{}\n", policy_shim::operations()),
     ]
     .join("\n")
 }
@@ -225,6 +237,7 @@ fn containers(install: &Install) -> [Value; 2] {
         service_name: String::new(),
         attributes: String::new(),
         probes: Default::default(),
+        shim: true,
     };
     let (usual, guaranteed) = (plan(Quality::Burstable), plan(Quality::Guaranteed));
     let pairs = [
@@ -238,6 +251,7 @@ fn containers(install: &Install) -> [Value; 2] {
         let [(guaranteed, other)] = resources;
         usual["resources"] = expression(format!("variables.guaranteed ? {guaranteed} : {other}"));
         usual["image"] = expression("variables.image".to_owned());
+        where_there_is_a_shim(&mut usual);
         for variable in super::pod::list_if_any(&mut usual, "env") {
             match variable["name"].as_str() {
                 Some("OTEL_SERVICE_NAME") => {
@@ -249,6 +263,21 @@ fn containers(install: &Install) -> [Value; 2] {
         }
         usual
     })
+}
+
+/// Makes what only serves the shim depend on it.
+fn where_there_is_a_shim(container: &mut Value) {
+    if container.get("volumeMounts").is_none() {
+        return;
+    }
+    let mounts = literal(&format!("{CONTAINER}.volumeMounts"), &handing_on::writable());
+    container["volumeMounts"] = expression(format!("variables.shim ? {mounts} : []"));
+    let (shim, others): (Vec<Value>, Vec<Value>) = super::pod::list(container, "args")
+        .iter()
+        .cloned()
+        .partition(|arg| arg.as_str().is_some_and(|arg| arg.starts_with("--install-shim")));
+    let [others, shim] = [others, shim].map(|args| literal(CONTAINER, &Value::from(args)));
+    container["args"] = expression(format!("{others} + (variables.shim ? {shim} : [])"));
 }
 
 /// The type of a container that is added.

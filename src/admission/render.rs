@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::admission::explicit::Listener;
+use crate::admission::handing_on;
 use crate::admission::options::{Capture, Options, Resources};
 use crate::admission::quantity::Quantity;
 
@@ -14,8 +15,11 @@ pub(super) const INIT: &str = "meshtrace-init";
 /// The sidecar.
 pub(super) const SIDECAR: &str = "meshtrace";
 
+/// The container that writes the shim's files, where the sidecar starts too late to do it.
+pub(super) const SHIM: &str = "meshtrace-shim";
+
 /// Every container of ours.
-pub(super) const CONTAINERS: [&str; 2] = [INIT, SIDECAR];
+pub(super) const CONTAINERS: [&str; 3] = [INIT, SIDECAR, SHIM];
 
 /// The user and group of the sidecar, which capture spares.
 pub const UID: u32 = 14_100;
@@ -81,6 +85,8 @@ pub(super) struct Plan<'a> {
     pub(super) service_name: String,
     pub(super) attributes: String,
     pub(super) probes: BTreeMap<String, Value>,
+    /// The shim's files have to be written.
+    pub(super) shim: bool,
 }
 
 /// The container that installs the kernel rules and ends.
@@ -118,6 +124,31 @@ pub(super) fn init(plan: &Plan<'_>) -> Value {
     })
 }
 
+/// The container that writes the shim's files and ends. A kubelet that does not know native sidecars starts the
+/// application's containers even where the sidecar has failed, and Node does not start without a file that it is told to load.
+pub(super) fn shim(plan: &Plan<'_>) -> Value {
+    json!({
+        "name": SHIM,
+        "image": plan.options.proxy_image,
+        "args": ["shim", "install", handing_on::DIR],
+        "resources": init_resources(plan),
+        "securityContext": unprivileged(plan.uid),
+        "volumeMounts": handing_on::writable(),
+    })
+}
+
+fn unprivileged(uid: u32) -> Value {
+    json!({
+        "runAsUser": uid,
+        "runAsGroup": uid,
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
+}
+
 /// The sidecar itself.
 pub(super) fn sidecar(plan: &Plan<'_>) -> Value {
     let ready = |more: Value| probe("/ready", more);
@@ -130,18 +161,13 @@ pub(super) fn sidecar(plan: &Plan<'_>) -> Value {
         "readinessProbe": ready(json!({"periodSeconds": 5})),
         "livenessProbe": probe("/live", json!({"initialDelaySeconds": 10, "periodSeconds": 10, "failureThreshold": 6})),
         "resources": resources(plan),
-        "securityContext": {
-            "runAsUser": plan.uid,
-            "runAsGroup": plan.uid,
-            "runAsNonRoot": true,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": unprivileged(plan.uid),
     });
     match plan.form {
         Form::Native => {
+            if plan.shim {
+                container["volumeMounts"] = handing_on::writable();
+            }
             container["restartPolicy"] = json!("Always");
             // The application starts when this has succeeded.
             container["startupProbe"] = ready(json!({"periodSeconds": 1, "failureThreshold": 60}));
@@ -178,6 +204,10 @@ fn args(plan: &Plan<'_>) -> Vec<String> {
             args.extend(plan.listeners.iter().map(listen));
             args.push(format!("--outbound=127.0.0.1:{OUTBOUND_PORT}"));
         }
+    }
+    // Before it is ready, which the application waits for.
+    if plan.shim && plan.form == Form::Native {
+        args.push(format!("--install-shim={}", handing_on::DIR));
     }
     args
 }

@@ -63,6 +63,9 @@ pub struct Undo {
     /// The names of ports that moved to the sidecar, by container.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<String, BTreeMap<String, Moved>>,
+    /// Volumes that were added, with a mount of each in the containers of the application.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
     /// Variables that were set, by container and name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, BTreeMap<String, Change>>,
@@ -85,6 +88,9 @@ pub struct Change {
     /// What it was, if it was there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
+    /// It was there without a value, which is the empty one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
     /// What it is now.
     pub now: String,
 }

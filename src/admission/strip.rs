@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::admission::handing_on;
 use crate::admission::pod;
 use crate::admission::probes;
 use crate::admission::render::{ADMIN_PORT, CONTAINERS};
@@ -14,6 +15,7 @@ pub(super) fn strip(pod: &mut Value) {
         return;
     };
     remove_containers(pod, &status);
+    remove_volume(pod, &status);
     for container in pod::containers_mut(pod) {
         restore_probes(container, &status);
         restore_handlers(container, &status);
@@ -108,17 +110,50 @@ fn restore_ports(container: &mut Value, status: &Status) {
     }
 }
 
+/// The volume of the shim, and the mounts of it.
+fn remove_volume(pod: &mut Value, status: &Status) {
+    if !status.undo.volumes.iter().any(|name| name == handing_on::VOLUME) {
+        return;
+    }
+    let ours = |named: &Value| pod::name(named) == handing_on::VOLUME;
+    let mount = |mount: &Value| ours(mount) && pod::text(mount, "mountPath") == Some(handing_on::DIR);
+    let Some(spec) = pod.get_mut("spec") else {
+        return;
+    };
+    remove_from(spec, "volumes", |volume| ours(volume) && volume.get("emptyDir").is_some());
+    for container in pod::containers_mut(pod) {
+        remove_from(container, "volumeMounts", mount);
+    }
+}
+
+/// Takes elements out of a list, and the list too if it is empty then and was not before.
+fn remove_from(parent: &mut Value, key: &str, ours: impl Fn(&Value) -> bool) {
+    let Some(list) = parent.get_mut(key).and_then(Value::as_array_mut) else {
+        return;
+    };
+    let before = list.len();
+    list.retain(|element| !ours(element));
+    if list.len() < before {
+        pod::remove_if_empty(parent, key);
+    }
+}
+
 fn restore_env(container: &mut Value, status: &Status) {
     let Some(changes) = status.undo.env.get(pod::name(container)) else {
         return;
     };
     if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-        for (name, Change { was, now }) in changes {
+        for (name, Change { was, bare, now }) in changes {
             let ours = |variable: &Value| {
                 pod::text(variable, "name") == Some(name) && pod::text(variable, "value") == Some(now)
             };
-            let Some(index) = env.iter().position(ours) else { continue };
+            let Some(index) = env.iter().rposition(ours) else { continue };
             match was {
+                Some(_) if *bare => {
+                    if let Some(variable) = env[index].as_object_mut() {
+                        variable.shift_remove("value");
+                    }
+                }
                 Some(was) => env[index]["value"] = Value::from(was.as_str()),
                 None => drop(env.remove(index)),
             }

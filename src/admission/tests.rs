@@ -1,6 +1,7 @@
 //! Tests of the whole change: single pods, and laws over generated ones.
 
 pub(super) mod generate;
+mod handing_on;
 mod laws;
 mod manifests;
 mod modes;

@@ -74,6 +74,8 @@ pub struct Flags {
     pub tls_ca: Option<String>,
     /// `--tls-client CERTIFICATE,KEY`.
     pub tls_client: Option<String>,
+    /// `--install-shim DIR`.
+    pub install_shim: Option<String>,
     /// `--stop-after PORT|ADDRESS`, any number of times.
     pub stop_after: Vec<String>,
     /// `--drain-timeout TIME`.
@@ -111,6 +113,8 @@ pub struct Config {
     pub uid: u32,
     /// Where health and metrics are served, if anywhere.
     pub admin: Option<SocketAddr>,
+    /// Where to write the shim's files before serving, if anywhere.
+    pub install_shim: Option<PathBuf>,
     /// Where the application is that has to go before we do.
     pub stop_after: Vec<SocketAddr>,
     /// The probes of the containers beside us, by `<container>/<probe>`.
@@ -224,6 +228,14 @@ impl Config {
             capture: capture.install,
             uid: capture.uid,
             admin,
+            install_shim: tls::given(
+                "--install-shim",
+                flags.install_shim.as_deref(),
+                "MESHTRACE_INSTALL_SHIM",
+                env,
+            )
+            .filter(|(_, dir)| !dir.is_empty())
+            .map(|(_, dir)| PathBuf::from(dir)),
             stop_after: listeners::stop_after(flags, env)?,
             app_probes: probes::load(env)?,
             workers,

@@ -31,6 +31,9 @@ impl Config {
             let hosts: Vec<String> = self.tls.originate.iter().map(ToString::to_string).collect();
             lines.push(format!("speaks TLS to {} although the agent does not", hosts.join(", ")));
         }
+        if let Some(dir) = &self.install_shim {
+            lines.push(format!("writes the shim's files to {}", dir.display()));
+        }
         if !self.stop_after.is_empty() {
             let addresses: Vec<String> = self.stop_after.iter().map(ToString::to_string).collect();
             lines.push(format!("stops after nobody accepts on {} any more", addresses.join(", ")));

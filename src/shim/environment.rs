@@ -9,7 +9,7 @@ const PYTHONPATH: &str = "PYTHONPATH";
 const NODE_OPTIONS: &str = "NODE_OPTIONS";
 /// The headers that agents on MCP Mesh hand on by themselves. They do so in
 /// places of their own that no shim reaches.
-const MCP_MESH: &str = "MCP_MESH_PROPAGATE_HEADERS";
+pub const MCP_MESH: &str = "MCP_MESH_PROPAGATE_HEADERS";
 const TRACE_HEADERS: &str = "traceparent,tracestate,baggage";
 
 /// How the variables are printed.

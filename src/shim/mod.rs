@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-pub use environment::{Environment, Format};
+pub use environment::{Environment, Format, MCP_MESH};
 
 /// A file of the shim: its name and its text.
 type File = (&'static str, &'static str);

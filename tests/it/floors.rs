@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
     &[&["trace"], &["net"], &["genai"]],
-    &[&["export"], &["capture"]],
-    &[&["proxy", "stdio"], &["store", "demo"], &["shim"], &["check"], &["admission"]],
+    &[&["export"], &["capture"], &["shim"]],
+    &[&["proxy", "stdio"], &["store", "demo"], &["check"], &["admission"]],
     &[&["admin"], &["config"]],
     &[&["app", "cli", "log", "reload", "run"]],
 ];

@@ -18,6 +18,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from application import Application
+
 APISERVER = os.environ.get("MESHTRACE_TEST_APISERVER")
 ETCD = os.environ.get("MESHTRACE_TEST_ETCD")
 MESHTRACE = os.environ.get("MESHTRACE_BIN", "target/release/meshtrace")
@@ -187,6 +189,7 @@ def admitted(cluster, policy):
         status, found, _ = cluster.create(namespace, made)
         names = ["meshtrace-init", "meshtrace"] if expect else []
         check(f"{word}: {what}", status == 201 and inits(found) == names, f"{status} {json.dumps(found)[:2000]}")
+    Application(word, cluster, pod, check, MESHTRACE).shim()
 
 
 def webhook(cluster, folder):

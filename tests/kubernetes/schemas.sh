@@ -23,7 +23,7 @@ for capture in redirect explicit none; do
                 --set "native-sidecar=$native" --set "otlp-endpoint=http://\$(HOST_IP):4318" $mode 2>/dev/null |
                 cmp - "$name" || { echo "injecting twice is not injecting once: $name"; exit 1; }
             "$bin" inject --undo -f "$name" >"$name.undone" 2>/dev/null
-            ! grep -q 'name: meshtrace' "$name.undone" || { echo "undo leaves something: $name"; exit 1; }
+            ! grep -Eq 'name: meshtrace|meshtrace-shim' "$name.undone" || { echo "undo leaves something: $name"; exit 1; }
         done
     done
 done

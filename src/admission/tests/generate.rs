@@ -69,7 +69,8 @@ pub(in crate::admission) fn pod(dice: &mut Dice) -> (Value, Qos) {
         spec.insert("initContainers".to_owned(), init);
     }
     if dice.chance(30) {
-        spec.insert("volumes".to_owned(), json!([{"name": "data", "emptyDir": {}}]));
+        let name = dice.pick(&["data", "data", "data", "data", "meshtrace-shim"]);
+        spec.insert("volumes".to_owned(), json!([{"name": name, "emptyDir": {}}]));
     }
     for (field, value) in [
         ("serviceAccountName", json!("agent")),
@@ -110,6 +111,7 @@ fn annotations(dice: &mut Dice) -> Value {
     own(dice, "meshtrace.io/capture", &["auto", "redirect", "explicit", "none"]);
     own(dice, "meshtrace.io/native-sidecar", &["auto", "true", "false"]);
     own(dice, "meshtrace.io/probe-mode", &["rewrite-tcp", "none"]);
+    own(dice, "meshtrace.io/propagation", &["on", "off"]);
     own(dice, "meshtrace.io/inbound-ports", &["*", "8080", "8000-9000"]);
     own(dice, "meshtrace.io/skip-inbound-ports", &["9090", ""]);
     own(dice, "meshtrace.io/opaque-ports", &["3306", "8080-8090"]);
@@ -155,15 +157,45 @@ fn container(dice: &mut Dice, name: &str, qos: Qos, init: bool) -> Value {
         if dice.chance(30) {
             env.push(json!({"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}));
         }
+        env.extend(of_the_shim(dice));
         map.insert("env".to_owned(), json!(env));
     }
     if dice.chance(20) {
-        map.insert("envFrom".to_owned(), json!([{"configMapRef": {"name": "c"}}]));
+        let from = [
+            json!({"configMapRef": {"name": "c"}}),
+            json!({"prefix": "APP_", "secretRef": {"name": "s"}}),
+            json!({"prefix": "PYTHON", "configMapRef": {"name": "c"}}),
+        ];
+        map.insert("envFrom".to_owned(), json!([dice.pick(&from)]));
+    }
+    if dice.chance(15) {
+        let path = dice.pick(&["/data", "/meshtrace-shim", "/meshtrace-shim/below/"]);
+        let mounts = [json!([]), json!([{"name": "data", "mountPath": path}])];
+        map.insert("volumeMounts".to_owned(), dice.pick(&mounts).clone());
     }
     if let Some(resources) = resources(dice, qos) {
         map.insert("resources".to_owned(), resources);
     }
     Value::Object(map)
+}
+
+/// Variables that the shim would set, as they may be there already.
+fn of_the_shim(dice: &mut Dice) -> Vec<Value> {
+    let mut env = Vec::new();
+    for name in ["PYTHONPATH", "NODE_OPTIONS", "MCP_MESH_PROPAGATE_HEADERS", "MCP_MESH_REGISTRY_URL"] {
+        if dice.chance(30) {
+            env.push(match dice.below(5) {
+                0 => json!({"name": name, "value": ""}),
+                1 => json!({"name": name}),
+                2 => json!({"name": name, "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}),
+                _ => json!({"name": name, "value": dice.pick(&["/app:$(A)", "--require /meshtrace-shim/meshtrace.cjs", "x"])}),
+            });
+            if dice.chance(10) {
+                env.push(json!({"name": name, "value": "twice"}));
+            }
+        }
+    }
+    env
 }
 
 fn port(dice: &mut Dice, index: u64) -> Value {

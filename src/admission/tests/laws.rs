@@ -44,7 +44,8 @@ fn normal(mut pod: Value) -> Value {
             None => Vec::new(),
         };
         for parent in parents {
-            for key in ["labels", "annotations", "initContainers", "env", "ports"] {
+            for key in ["labels", "annotations", "initContainers", "env", "ports", "volumes", "volumeMounts"]
+            {
                 super::super::pod::remove_if_empty(parent, key);
             }
         }
@@ -152,6 +153,7 @@ fn unchanged_but(before: &Value, after: &Value, status: &crate::admission::statu
         let listed = match key.as_str() {
             "env" => status.undo.env.contains_key(name),
             "ports" => status.undo.ports.contains_key(name),
+            "volumeMounts" => is_the_mount_added(before.get(key), after.get(key), status),
             "lifecycle" => {
                 status.undo.handlers.keys().any(|key| key.starts_with(&format!("{name}/lifecycle.")))
             }
@@ -167,13 +169,66 @@ fn unchanged_but(before: &Value, after: &Value, status: &crate::admission::statu
     }
 }
 
+/// Whether what is new is the shim's mount, at the end, and nothing else.
+fn is_the_mount_added(
+    before: Option<&Value>,
+    after: Option<&Value>,
+    status: &crate::admission::status::Status,
+) -> bool {
+    let list = |mounts: Option<&Value>| mounts.and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut expect = list(before);
+    expect.push(json!({"name": "meshtrace-shim", "mountPath": "/meshtrace-shim", "readOnly": true}));
+    status.undo.volumes == ["meshtrace-shim"] && list(after) == expect
+}
+
+#[test]
+fn what_is_declared_twice_would_be_denied() {
+    for_all(|pod, _, subject, settings| {
+        let injected = apply(pod, subject, settings).pod;
+        unique(&injected["spec"]["volumes"], "name", &pod["spec"]["volumes"]);
+        for list in ["containers", "initContainers"] {
+            for container in injected["spec"][list].as_array().into_iter().flatten() {
+                unique(&container["volumeMounts"], "mountPath", &Value::Null);
+                for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+                    let there = mount["name"] == "data"
+                        || !find(&injected["spec"]["volumes"], "meshtrace-shim").is_null();
+                    assert!(there, "{mount} is of no volume");
+                }
+            }
+        }
+    });
+}
+
+/// Each value of a key once, but for what was there before.
+fn unique(list: &Value, key: &str, before: &Value) {
+    let list = list.as_array().cloned().unwrap_or_default();
+    let values: std::collections::BTreeSet<&str> = list.iter().filter_map(|one| one[key].as_str()).collect();
+    assert_eq!(values.len(), list.len(), "{list:?} before {before}");
+}
+
 #[test]
 fn the_generator_reaches_what_it_is_for() {
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for_all_count(&mut seen);
-    for word in
-        ["redirect", "explicit", "none", "native", "classic", "probes", "handlers", "ports", "env", "refused"]
-    {
+    for word in [
+        "redirect",
+        "explicit",
+        "none",
+        "native",
+        "classic",
+        "probes",
+        "handlers",
+        "ports",
+        "env",
+        "refused",
+        "volumes",
+        "was",
+        "bare",
+        "elsewhere",
+        "mesh",
+        "taken",
+        "declined",
+    ] {
         assert!(seen.get(word).copied().unwrap_or_default() > 3, "{word}: {seen:?}");
     }
 }
@@ -191,6 +246,21 @@ fn for_all_count(seen: &mut std::collections::BTreeMap<String, usize>) {
         }
         if status.get("skipped").is_some() {
             count("refused");
+        }
+        let text = status.to_string();
+        for (word, of) in [
+            ("was", "\"was\":\"/app"),
+            ("bare", "\"bare\":true"),
+            ("elsewhere", "from elsewhere"),
+            ("mesh", "MCP_MESH_PROPAGATE_HEADERS\":{"),
+            ("taken", " mounts /meshtrace-shim"),
+        ] {
+            if text.contains(of) {
+                count(word);
+            }
+        }
+        if pod.to_string().contains("propagation\":\"off") && !text.contains("volumes") {
+            count("declined");
         }
         for key in status["undo"].as_object().into_iter().flat_map(|undo| undo.keys()) {
             count(key);

@@ -31,7 +31,7 @@ fn redirect_puts_rules_and_sidecar_before_everything() {
 
     let sidecar = &pod["spec"]["initContainers"][1];
     assert_eq!(sidecar["restartPolicy"], "Always");
-    assert_eq!(sidecar["args"], json!(["proxy", "--redirected"]));
+    assert_eq!(sidecar["args"], json!(["proxy", "--redirected", "--install-shim=/meshtrace-shim"]));
     assert_eq!(sidecar["startupProbe"]["httpGet"], json!({"path": "/ready", "port": 14020}));
     assert_eq!(
         sidecar["securityContext"],
@@ -84,7 +84,11 @@ fn tcp_probes_of_captured_ports_ask_the_sidecar() {
         [("probe-mode", "none"), ("skip-inbound-ports", "8000-8999"), ("inbound-ports", "9090")]
     {
         let agent = inject(&annotated(key, value))["spec"]["containers"][0].clone();
-        assert_eq!(agent, weather()["spec"]["containers"][0], "{key} {value}");
+        assert_eq!(
+            agent["livenessProbe"],
+            weather()["spec"]["containers"][0]["livenessProbe"],
+            "{key} {value}"
+        );
     }
 }
 
@@ -97,7 +101,12 @@ fn explicit_moves_named_ports_and_asks_for_no_privilege() {
     let sidecar = &pod["spec"]["initContainers"][0];
     assert_eq!(
         sidecar["args"],
-        json!(["proxy", "--inbound=[::]:14030=$(POD_IP):8080", "--outbound=127.0.0.1:14001"])
+        json!([
+            "proxy",
+            "--inbound=[::]:14030=$(POD_IP):8080",
+            "--outbound=127.0.0.1:14001",
+            "--install-shim=/meshtrace-shim"
+        ])
     );
     assert_eq!(find(&sidecar["ports"], "http")["containerPort"], 14030);
     assert!(!pod.to_string().contains("NET_ADMIN"));
@@ -119,6 +128,7 @@ fn explicit_leaves_a_container_alone_that_has_a_proxy_or_may_have_one() {
         ("envFrom", json!([{"secretRef": {"name": "keys"}}])),
     ] {
         let mut pod = annotated("capture", "explicit");
+        pod["metadata"]["annotations"]["meshtrace.io/propagation"] = json!("off");
         pod["spec"]["containers"][0][field] = value.clone();
         let outcome = apply(&pod, &Subject::default(), &settings());
         let agent = find(&outcome.pod["spec"]["containers"], "agent");
@@ -147,8 +157,11 @@ fn explicit_takes_no_port_that_the_pod_declares_and_so_many_at_most() {
 
 #[test]
 fn none_changes_nothing_of_the_application() {
-    let pod = inject(&annotated("capture", "none"));
+    let mut pod = annotated("capture", "none");
+    pod["metadata"]["annotations"]["meshtrace.io/propagation"] = json!("off");
+    let pod = inject(&pod);
     assert_eq!(pod["spec"]["containers"], weather()["spec"]["containers"]);
+    assert!(pod["spec"].get("volumes").is_none());
     let sidecar = &pod["spec"]["initContainers"][0];
     assert_eq!(sidecar["args"][1], "--inbound=[::]:14030=$(POD_IP):8080");
     assert!(sidecar["ports"][1].get("name").is_none());
@@ -157,7 +170,7 @@ fn none_changes_nothing_of_the_application() {
 #[test]
 fn classic_starts_before_the_application_and_after_its_init_containers() {
     let pod = inject(&annotated("native-sidecar", "false"));
-    assert_eq!(names(&pod, "initContainers"), ["migrate", "meshtrace-init"]);
+    assert_eq!(names(&pod, "initContainers"), ["migrate", "meshtrace-shim", "meshtrace-init"]);
     assert_eq!(names(&pod, "containers"), ["meshtrace", "agent"]);
     let sidecar = &pod["spec"]["containers"][0];
     assert!(sidecar.get("restartPolicy").is_none() && sidecar.get("startupProbe").is_none());

@@ -67,6 +67,32 @@ async fn sigterm_drains_and_flushes() {
     }
 }
 
+/// Whoever waits for the sidecar starts with the files in place.
+#[tokio::test]
+async fn the_shim_is_there_when_it_is_ready() {
+    let (listen, app) = (free_address(), free_address());
+    let place = Scratch::new("");
+    std::fs::remove_file(&place.0).unwrap();
+    let process = Process::ready(
+        &[&strs(&inbound(listen, app))[..], &["--install-shim", place.0.to_str().unwrap()]].concat(),
+        &[],
+    )
+    .await;
+    for file in ["sitecustomize.py", "meshtrace.cjs"] {
+        assert!(place.0.join(file).is_file(), "{file}");
+    }
+    process.says("writes the shim's files to").await;
+    process.signal("TERM");
+    assert_eq!(process.exit().await.code, Some(0));
+    std::fs::remove_dir_all(&place.0).unwrap();
+
+    let file = Scratch::new("somebody's");
+    let env = [("MESHTRACE_INSTALL_SHIM", file.0.to_str().unwrap())];
+    let done = run(&strs(&inbound(listen, app)), &env).await;
+    assert_eq!(done.code, Some(1), "an agent must not start without them: {}", done.err);
+    assert!(done.err.contains(file.0.to_str().unwrap()), "{}", done.err);
+}
+
 /// A request that never ends is cut off after the drain timeout, and has its span.
 #[tokio::test]
 async fn a_drain_has_an_end() {
