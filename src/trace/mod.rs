@@ -17,4 +17,5 @@ pub mod semconv;
 pub mod server_spans;
 pub mod span;
 pub mod tally;
+pub mod telling;
 pub mod time;

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use opentelemetry::trace::SpanId;
 
 pub use candidates::{Candidate, Candidates, MAX_LINKED, MAX_LOOKED_AT};
-pub use values::{MAX_TEXT_BYTES, MAX_VALUES, may_tell};
+pub use values::{MAX_TEXT_BYTES, MAX_VALUES};
 
 use keyed::Keyed;
 
@@ -62,7 +62,7 @@ pub struct Served {
     /// The baggage that came with the request.
     pub baggage: Option<Baggage>,
     /// The arguments of the request, to know its calls by, where they [may
-    /// tell](may_tell).
+    /// tell](super::telling::may_tell).
     pub arguments: Box<[u8]>,
     /// The ids of the library MCP Mesh that came with it.
     pub library: Option<LibraryIds>,

@@ -6,7 +6,8 @@ use super::{Start, Started, is_session_long};
 use crate::proxy::inject::{Context, Injection};
 use crate::proxy::subject::Subject;
 use crate::trace::context::{Claim, LibraryIds, TraceContext};
-use crate::trace::server_spans::{MAX_TEXT_BYTES, Served, may_tell};
+use crate::trace::server_spans::{MAX_TEXT_BYTES, Served};
+use crate::trace::telling::may_tell;
 use crate::trace::span::Span;
 
 impl Start<'_> {

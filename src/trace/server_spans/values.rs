@@ -1,6 +1,5 @@
-//! Values that tell requests apart: long words with digits in them, such as
-//! identifiers, that only one request in flight was given. A call that holds
-//! one is probably of that request.
+//! Which values only one request in flight was given. A call that holds one is
+//! probably of that request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -12,6 +11,7 @@ use opentelemetry::trace::SpanId;
 
 use super::keyed::Keyed;
 use super::{ServerSpans, lock};
+use crate::trace::telling::for_each_value;
 
 /// How much of the arguments of a request or call is looked at, in bytes.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024;
@@ -28,15 +28,6 @@ const MAX_HELD: usize = 16 * 1024;
 
 /// The most arguments that one call makes us look at, in bytes.
 const BUDGET_BYTES: usize = 16 * 1024;
-
-/// Arguments up to this long are looked at when their request begins, which
-/// takes less than keeping them for later.
-const SHORT_BYTES: usize = 256;
-
-/// The shortest and the longest value, in bytes, and the fewest digits in one:
-/// names of things have none, and what is longer is content.
-const VALUE_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
-const MIN_DIGITS: usize = 4;
 
 /// Which requests in flight hold which values.
 #[derive(Debug, Default)]
@@ -121,44 +112,6 @@ impl Index {
     }
 }
 
-/// Whether these arguments may hold a value, so that they are worth keeping
-/// for as long as the request is in flight.
-pub fn may_tell(arguments: &[u8]) -> bool {
-    let mut found = false;
-    if arguments.len() <= SHORT_BYTES {
-        for_each_value(arguments, |_| {
-            found = true;
-            false
-        });
-        return found;
-    }
-    true
-}
-
-/// Hands over the values in a text until `accept` has enough. A run of word
-/// characters that is long enough covers one place in sixteen, so only those
-/// are looked at until one is found.
-fn for_each_value<'t>(text: &'t [u8], mut accept: impl FnMut(&'t [u8]) -> bool) {
-    let shortest = *VALUE_BYTES.start();
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let mut at = shortest - 1;
-    while let Some(byte) = text.get(at) {
-        if !is_word(byte) {
-            at += shortest;
-            continue;
-        }
-        let before = text[..at].iter().rev().take_while(|byte| is_word(byte)).count();
-        let after = text[at..].iter().take_while(|byte| is_word(byte)).count();
-        let value = &text[at - before..at + after];
-        let telling = VALUE_BYTES.contains(&value.len())
-            && value.iter().filter(|byte| byte.is_ascii_digit()).count() >= MIN_DIGITS;
-        if telling && !accept(value) {
-            return;
-        }
-        at += after + shortest;
-    }
-}
-
 impl ServerSpans {
     /// The requests in flight that alone hold a value in these texts of a
     /// call, each once. Nothing is said where not all could be looked at.
@@ -213,70 +166,6 @@ mod tests {
     use super::*;
     use crate::trace::server_spans::{Place, Served};
     use crate::w3c::traceparent::Traceparent;
-
-    fn found(text: &str) -> Vec<String> {
-        let mut all = Vec::new();
-        for_each_value(text.as_bytes(), |value| {
-            all.push(String::from_utf8_lossy(value).into_owned());
-            true
-        });
-        all
-    }
-
-    #[test]
-    fn values_are_long_words_with_digits() {
-        let id = "3f2a9c41-77de-4b1a-9a55-0c1d2e3f4a5b";
-        for text in [
-            id.to_owned(),
-            format!("{{\"order\":\"{id}\"}}"),
-            format!("please look up {id}, thank you very much indeed"),
-            format!("/orders/{id}/items?page=1"),
-            format!("{}{id}", " ".repeat(15)),
-            format!("x {id}"),
-        ] {
-            assert_eq!(found(&text), [id], "{text}");
-        }
-        let none = [
-            "",
-            "{\"a\":1}",
-            "{\"destination_airport_code\":\"FRA\"}",
-            "2026-11-26T10:00:00.000Z",
-            "1732630000.123456",
-            "short-1234",
-            &"1234567890".repeat(13),
-        ];
-        for text in none {
-            assert_eq!(found(text), [""; 0], "{text}");
-        }
-        assert_eq!(found("order-00000001-a,order-00000002-b").len(), 2, "neighbours");
-        assert_eq!(found("1234567890123456"), ["1234567890123456"]);
-    }
-
-    /// The quick search finds what a plain one does.
-    #[test]
-    fn no_value_is_missed() {
-        let ids = crate::trace::ids::Ids::seeded(1, 2);
-        for _ in 0..2_000 {
-            let random = ids.random().to_le_bytes();
-            let alphabet = b"ab12345678901234567890-_xyzq,:  \"";
-            let text: String = (0..200)
-                .map(|n| {
-                    char::from(
-                        alphabet[usize::from(
-                            random[n % 16].rotate_left(n as u32 / 16).wrapping_mul(7 + n as u8),
-                        ) % alphabet.len()],
-                    )
-                })
-                .collect();
-            let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            let plain: Vec<_> = text
-                .split(|c| !is_word(c))
-                .filter(|w| VALUE_BYTES.contains(&w.len()))
-                .filter(|w| w.bytes().filter(u8::is_ascii_digit).count() >= MIN_DIGITS)
-                .collect();
-            assert_eq!(found(&text), plain, "{text}");
-        }
-    }
 
     const X: &str = "order-1234567890-x";
     const Y: &str = "order-1234567890-y";

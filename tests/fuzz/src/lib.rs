@@ -15,3 +15,5 @@ pub mod w3c;
 pub mod detect;
 #[path = "../../../src/capture/reply.rs"]
 pub mod reply;
+#[path = "../../../src/trace/telling.rs"]
+pub mod telling;
