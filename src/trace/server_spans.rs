@@ -1,6 +1,7 @@
 //! The requests of this sidecar that outbound calls may belong to: a bounded
 //! table, in shards so that workers seldom meet on one lock.
 
+mod came;
 mod candidates;
 mod keyed;
 mod values;
@@ -44,6 +45,8 @@ pub struct ServerSpans {
     answered: AtomicU64,
     /// Values that only some of them were given.
     index: values::Index,
+    /// The ids of the library MCP Mesh that came with requests.
+    came: came::Came,
     /// Whether there ever was one.
     served: AtomicBool,
     /// Per shard, for each of the three kinds of entry.
@@ -165,6 +168,7 @@ impl ServerSpans {
             unnamed: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
             index: values::Index::default(),
+            came: came::Came::default(),
             served: AtomicBool::new(false),
             capacity: capacity.div_ceil(SHARDS).max(1),
         }
@@ -173,6 +177,9 @@ impl ServerSpans {
     /// Remembers a request in flight under the id that the agent was given.
     pub fn begin(&self, served: Served) -> Place {
         let Served { context, tracestate, caller, baggage, mut arguments, library, safe } = served;
+        if let Some(ids) = library {
+            self.came.remember(ids);
+        }
         let id = context.span_id;
         let mut shard = self.shard(id);
         let shard = &mut *shard;

@@ -11,11 +11,11 @@ use crate::trace::context::TraceContext;
 /// request in flight came with them; otherwise as for a call without any.
 pub(super) fn find(call: &Call<'_>, links: Vec<Reference>, known: &Known<'_>) -> Parent {
     let Some(ids) = call.library else { return infer(call, links, known) };
-    let (candidates, both) = known.spans.of_library(ids);
+    let (candidates, proved) = known.spans.of_library(ids);
     if let Some(single) = candidates.single() {
-        // With both ids it is this one; with the trace alone one that was
-        // answered may call still.
-        return of_request(single.context.span_id, both, &candidates, links, known);
+        // With ids that only it came with it is this one; otherwise one that
+        // was answered may call still.
+        return of_request(single.context.span_id, proved, &candidates, links, known);
     }
     if candidates.first().is_some() {
         return by_library(common_trace(&candidates, links, known), false);

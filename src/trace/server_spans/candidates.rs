@@ -111,7 +111,9 @@ impl ServerSpans {
     }
 
     /// The same for those that came with these ids of the library MCP Mesh:
-    /// both of them, which is said too, or else the trace alone.
+    /// both of them, or else the trace alone. Says also whether it is proved
+    /// to be one of those: they came with both, and no other request did,
+    /// which may have been answered and call still.
     pub fn of_library(&self, ids: LibraryIds) -> (Candidates, bool) {
         let mut all = Candidates::of_none();
         let of = |shard: &Shard, at: usize| shard.details.get(at).and_then(|details| details.library);
@@ -120,7 +122,7 @@ impl ServerSpans {
                 .is_some_and(|l| l.parent.is_some() && (l.trace, l.parent) == (ids.trace, ids.parent))
         });
         if all.count > 0 {
-            return (all, true);
+            return (all, self.came.once(ids));
         }
         self.look(&mut all, |shard, at| {
             shard.live[at].context.trace_id == ids.trace
