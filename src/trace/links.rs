@@ -233,17 +233,18 @@ fn proved(context: TraceContext, taken: Taken, links: Vec<Reference>) -> Parent 
 }
 
 /// Looks at whether what a call holds speaks for its parent: a value that only
-/// another request in flight was given, and none that only the parent was,
-/// says that the context may be that of the wrong request. It is the one sign
-/// of a client that loses track of what it works on.
+/// another request in flight was given, and none that the parent was, says
+/// that the context may be that of the wrong request. It is the one sign of a
+/// client that loses track of what it works on. Such a client may go on with
+/// the first context for long after that request was answered.
 fn contradicted(mut parent: Parent, call: &Call<'_>, known: &Known<'_>) -> Parent {
-    let Some(own) = parent.server_span.filter(|_| known.spans.in_flight() > 1) else { return parent };
-    let recorded = parent.context.as_ref().is_some_and(|context| context.parent.is_sampled());
-    if parent.provenance.late || !recorded {
+    let others = known.spans.in_flight() > usize::from(!parent.provenance.late);
+    let Some(own) = parent.server_span.filter(|_| others) else { return parent };
+    if !parent.context.as_ref().is_some_and(|context| context.parent.is_sampled()) {
         return parent;
     }
     let owners = known.spans.owners(&call.texts);
-    if !owners.is_empty() && !owners.contains(&own) {
+    if !owners.is_empty() && !owners.contains(&own) && !known.spans.was_given(own, &call.texts) {
         parent.provenance.conflict = true;
         parent.provenance.exact = false;
         parent.links.extend(owners.iter().filter_map(|id| holder(*id, "conflict", known)));

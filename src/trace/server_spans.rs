@@ -4,6 +4,7 @@
 mod came;
 mod candidates;
 mod keyed;
+mod late;
 mod values;
 
 #[cfg(test)]
@@ -118,6 +119,8 @@ struct Shard {
     sessions: VecDeque<u64>,
     /// Those among the live ones whose arguments may tell and are not looked at.
     fresh: Vec<u64>,
+    /// What those were given that have ended.
+    answered: late::Answered,
 }
 
 #[derive(Debug, Default)]
@@ -230,6 +233,7 @@ impl ServerSpans {
             if !ended.safe {
                 self.answered.fetch_add(1, Ordering::Relaxed);
             }
+            shard.answered.remember(key(id), ended.values, ended.arguments);
         }
     }
 

@@ -60,7 +60,7 @@ impl Start<'_> {
         let served = Served {
             caller,
             baggage,
-            arguments: self.telling_arguments(),
+            arguments: self.telling_arguments(subject),
             library: mesh.ids,
             safe: self.head.method.is_safe(),
             ..Served::of(decided.outgoing.parent)
@@ -106,12 +106,11 @@ impl Start<'_> {
         }
     }
 
-    /// The arguments of a request, as far as its calls may be known by them.
-    pub(super) fn telling_arguments(&self) -> Box<[u8]> {
-        let arguments = self.message.and_then(|message| message.arguments).unwrap_or_default();
-        match may_tell(arguments) {
-            true => arguments[..arguments.len().min(MAX_TEXT_BYTES)].into(),
-            false => Box::default(),
+    /// What a request says, arguments or path or body, as far as its calls may be known by it.
+    pub(super) fn telling_arguments(&self, subject: &Subject<'_>) -> Box<[u8]> {
+        match self.texts(subject).into_iter().find(|text| may_tell(text)) {
+            Some(text) => text[..text.len().min(MAX_TEXT_BYTES)].into(),
+            None => Box::default(),
         }
     }
 }

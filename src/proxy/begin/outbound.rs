@@ -90,7 +90,7 @@ impl Start<'_> {
         Destination { host: &self.met.target.host, port: self.met.target.port, method, about }
     }
 
-    /// What a call says, to be compared with the arguments of requests.
+    /// What a request or call says, by which they are compared.
     pub(super) fn texts(&self, subject: &Subject<'_>) -> [&[u8]; 2] {
         match (subject, self.message) {
             (Subject::Call(_), message) => [message.and_then(|m| m.arguments).unwrap_or_default(), b""],

@@ -1,6 +1,7 @@
 //! Each rule by a table of situations.
 
 mod claims;
+mod cost;
 mod inferences;
 mod library;
 mod values;

@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use opentelemetry::trace::SpanId;
 
 use super::keyed::Keyed;
-use super::{ServerSpans, lock};
+use super::late::Given;
+use super::{ServerSpans, key, lock};
 use crate::trace::telling::for_each_value;
 
 /// How much of the arguments of a request or call is looked at, in bytes.
@@ -132,6 +133,19 @@ impl ServerSpans {
         owners
     }
 
+    /// Whether a request that was answered had been given one of the values in
+    /// these texts, or may have been. One that is forgotten was not.
+    pub fn was_given(&self, id: SpanId, texts: &[&[u8]]) -> bool {
+        let values = self.index.values_in(texts);
+        let shares = |given: &[u64]| values.iter().any(|value| given.contains(value));
+        match self.shard(id).answered.given(key(id)) {
+            Some(Given::Values(given)) => shares(given),
+            Some(Given::Arguments(arguments)) => shares(&self.index.values_in(&[arguments])),
+            Some(Given::Unknown) => true,
+            None => false,
+        }
+    }
+
     /// Looks at the arguments of requests that nobody has looked at yet; says
     /// whether that was all of them.
     fn index_fresh(&self) -> bool {
@@ -201,6 +215,29 @@ mod tests {
         spans.end(first);
         spans.end(fourth);
         assert!(spans.index.lock().is_empty());
+    }
+
+    #[test]
+    fn what_was_given_outlives_the_answer() {
+        let spans = ServerSpans::new(64);
+        let long = format!("{}{X}", "word ".repeat(100));
+        for (number, arguments, looked_at, of_x, of_y) in [
+            (1, X, true, true, false),
+            (2, X, false, true, false),
+            (3, "", false, false, false),
+            (4, &long, true, true, false),
+            (5, &long, false, true, true),
+        ] {
+            let place = serve(&spans, number, arguments);
+            if looked_at {
+                spans.owners(&[X.as_bytes()]);
+            }
+            assert!(!spans.was_given(id(number), &[X.as_bytes()]), "{number}: in flight");
+            spans.end(place);
+            let given = |text: &str| spans.was_given(id(number), &[text.as_bytes()]);
+            assert_eq!((given(X), given(Y)), (of_x, of_y), "{number}");
+        }
+        assert!(!spans.was_given(id(6), &[X.as_bytes()]), "never heard of");
     }
 
     #[test]

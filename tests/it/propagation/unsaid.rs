@@ -277,3 +277,20 @@ async fn a_contradicted_claim_says_so() {
     );
     assert_eq!(spans[1].attribute("meshtrace.parent.conflict"), Value::Null);
 }
+
+/// What HTTP that is not MCP was given counts too: in its path or in its body.
+#[tokio::test]
+async fn http_requests_are_known_by_what_they_say() {
+    let mut held = Held::start().await;
+    let path = id_in(&held.begin(Call::get(&format!("/orders/{}/items", ORDERS[0]))).await);
+    let body = id_in(&held.begin(Call::post(json!({"order": ORDERS[1]}).to_string())).await);
+    let to = held.sidecar.outbound();
+    for number in ORDERS {
+        Call::get(&format!("/stock?order={number}")).send(to).await;
+    }
+    let spans = held.spans(Side::Client).await;
+    for (span, owner) in spans.iter().zip([path, body]) {
+        assert_eq!((span.parent.as_str(), method(span)), ("", said("inferred.unique_value")));
+        assert_eq!(reasons(span), [(owner.as_str(), "inferred.unique_value")]);
+    }
+}

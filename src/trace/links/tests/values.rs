@@ -60,3 +60,31 @@ fn a_claim_is_contradicted_by_a_value_of_another_request() {
         }
     }
 }
+
+/// A pool that mixes up contexts goes on with the first one, whose request is
+/// answered soon. A late call that holds what its request was given is right.
+#[test]
+fn a_late_claim_is_contradicted_too() {
+    let marked = format!("mt={OURS};s");
+    for (given, text, conflict) in [
+        (VALUE, VALUE_TOO, true),
+        (VALUE, VALUE, false),
+        (VALUE, "order-9876543210-z", false),
+        (VALUE_TOO, VALUE_TOO, false),
+        ("", VALUE_TOO, true),
+    ] {
+        let world = World::new();
+        let first = world.serve_with(TRACE, OURS, "01", None, given);
+        world.spans.end(first);
+        let _ = world.serve_with(OTHER_TRACE, OURS_TOO, "01", None, VALUE_TOO);
+        let parent = world.parent_of(claim(OURS, &marked, Carrier::Header), false, text);
+        assert_eq!((parent.span, parent.provenance.late), (Some(id(OURS)), true), "the claim stands");
+        assert_eq!(
+            (parent.provenance.conflict, parent.provenance.exact),
+            (conflict, !conflict),
+            "{given} {text}"
+        );
+        let links = if conflict { vec![(id(OURS_TOO), "conflict")] } else { vec![] };
+        assert_eq!(reasons(&parent), links);
+    }
+}
