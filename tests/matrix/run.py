@@ -1,6 +1,6 @@
 """Runs the matrix: which parent do the calls of real agents get?
 
-    run.py [--short] [--direct] [--only WORDS] [--requests N] [--seed N] [--table FILE]
+    run.py [--short] [--direct] [--only WORDS] [--requests N] [--calls N] [--seed N] [--table FILE]
 
 Run it with the Python of the `mcp2` environment that tests/peers/install.sh
 made, after tests/matrix/install.sh. MESHTRACE_BIN names the program. Each cell
@@ -14,6 +14,7 @@ is quick and tells what the shim alone does.
 
 import argparse
 import asyncio
+import math
 import os
 import pathlib
 import sys
@@ -32,6 +33,18 @@ def wanted(cell, options):
     return all(word in cell.name.split() for word in options.only)
 
 
+def requests(cell, shim, options):
+    """How many requests a cell gets: so many that it makes the calls asked for
+    where it is a main one and something is to be proved.
+    """
+    count = options.requests or (200 if options.short else 1000)
+    calls = options.calls
+    if calls is None:
+        calls = 0 if options.short or options.requests else 10_000
+    proves = cell.main and (shim or any(kind.bare for kind in cell.kinds.values()))
+    return max(count, math.ceil(calls * 10 / cell.calls(10))) if proves else count
+
+
 async def main():
     """Runs what was asked for; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -39,6 +52,7 @@ async def main():
     parser.add_argument("--direct", action="store_true", help="without sidecars")
     parser.add_argument("--only", nargs="*", default=[], help="words that a cell's name must hold")
     parser.add_argument("--requests", type=int, help="requests a cell (default: 1000, short: 200)")
+    parser.add_argument("--calls", type=int, help="calls that a main cell makes at least (default: 10000, or none)")
     parser.add_argument("--seed", type=int, default=20261126)
     parser.add_argument("--table", help="write the table to this file")
     parser.add_argument("--strict", action="store_true", help="a cell that cannot run is a failure")
@@ -47,10 +61,10 @@ async def main():
     if not os.access(binary, os.X_OK):
         print(f"MESHTRACE_BIN is no program: {binary!r}", file=sys.stderr)
         return 2
-    run = agents.Run(binary, options.direct, options.requests or (200 if options.short else 1000), options.seed)
+    run = agents.Run(binary, options.direct, options.seed)
     passed = failed = skipped = 0
     rows = []
-    for cell in cells.every():
+    for cell in cells.in_order():
         if not wanted(cell, options):
             continue
         if reason := agents.missing(cell):
@@ -62,7 +76,7 @@ async def main():
             began = time.monotonic()
             name = f"{cell.name}, {'with' if shim else 'without'} the shim"
             try:
-                outcome = await run.cell(cell, shim)
+                outcome = await run.cell(cell, shim, requests(cell, shim, options))
             except Exception as error:  # one broken cell must not hide the others
                 outcome = agents.Outcome({}, [f"{type(error).__name__}: {error}"])
             failed += bool(outcome.complaints)
@@ -72,10 +86,9 @@ async def main():
             for line in outcome.complaints[:12]:
                 print(f"    {line}", flush=True)
             rows.append(table.Row(cell, shim, outcome))
-    text = table.text(rows)
-    print(text)
-    if options.table:
-        pathlib.Path(options.table).write_text(text + "\n")
+            if options.table:
+                pathlib.Path(options.table).write_text(table.text(rows) + "\n")
+    print(table.text(rows))
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or (options.strict and skipped) else 0
 

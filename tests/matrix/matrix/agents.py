@@ -42,17 +42,17 @@ class Outcome:
 class Run:
     """One run of the matrix."""
 
-    def __init__(self, binary, direct, count, seed):
-        self.binary, self.direct, self.count, self.seed = binary, direct, count, seed
+    def __init__(self, binary, direct, seed):
+        self.binary, self.direct, self.seed = binary, direct, seed
         self.shim = INSTALLED / "shim"
         subprocess.run([binary, "shim", "install", self.shim], check=True, stderr=subprocess.DEVNULL)
         words = [binary, "shim", "env", self.shim, "--format", "json"]
         clean = {name: text for name, text in os.environ.items() if name not in ("PYTHONPATH", "NODE_OPTIONS")}
         self.variables = json.loads(subprocess.run(words, check=True, capture_output=True, env=clean).stdout)
 
-    async def cell(self, cell, shim):
-        """Runs a cell, with or without the shim."""
-        made = load.requests(self.count, random.Random(f"{self.seed} {cell.name}"))
+    async def cell(self, cell, shim, count):
+        """Runs a cell with so many requests, with or without the shim."""
+        made = load.requests(count, random.Random(f"{self.seed} {cell.name}"))
         sink = Sink()
         await sink.start()
         service = f"{cell.name} {shim}"
@@ -88,7 +88,8 @@ class Run:
             found, conflicts = judge.by_spans(made, sink.calls, receiver.spans, service)
             if cell.exports():
                 failed += judge.orphans(made, receiver.spans)
-        return Outcome(found, failed[:4] + said + judge.complaints(cell, found, made, shim, self.direct), conflicts)
+        complaints = judge.complaints(cell, found, conflicts, made, shim, self.direct)
+        return Outcome(found, failed[:4] + said + complaints, conflicts)
 
     async def _start(self, cell, shim, port, sink, receiver):
         """The agent, once it accepts."""

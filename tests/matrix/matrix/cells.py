@@ -10,6 +10,7 @@ class Expect:
     shim: bool = True  # every call exact with the shim
     bare: bool = False  # every call exact without it
     listed: bool = False  # a loss that no context mechanism of the runtime survives
+    flagged: float = 0.0  # the share of its mixed up calls that must be said to be doubtful
 
 
 FOLLOWED = Expect()
@@ -20,6 +21,8 @@ LOST = Expect(shim=False)
 OWN = Expect(shim=False)
 # The known loss of AsyncLocalStorage, counted apart.
 LISTED = Expect(shim=False, listed=True)
+# The same where an argument tells whose the call is.
+TOLD = Expect(shim=False, listed=True, flagged=0.9)
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Cell:
     path: str = "work"
     stateless: bool = False
     short: bool = False
+    main: bool = False  # makes as many calls as the figures to reach ask for
+    ordered: bool = False  # requests and calls hold a value that only they have
     settings: dict = field(default_factory=dict)
 
     def calls(self, requests):
@@ -67,33 +72,46 @@ ASGI = {
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 
 
-def web(python, server, kinds, short=False, path="work", **settings):
+def web(python, server, kinds, short=False, main=False, path="work", **settings):
     """A web agent on one Python."""
     words = " ".join(str(value) for value in settings.values())
     name = " ".join(part for part in (f"python {python}", server, words, path if path != "work" else "") if part)
-    return Cell(
-        name, f"web{python}", ["web.py"], kinds, path=path, short=short, settings={"SERVER": server, **settings}
-    )
+    settings = {"SERVER": server, **settings}
+    return Cell(name, f"web{python}", ["web.py"], kinds, path=path, short=short, main=main, settings=settings)
 
 
 def python_web():
     """Every server, on every Python."""
     for python in PYTHONS:
         first = python == "3.11"
-        yield web(python, "uvicorn", ASGI, short=first, LOOP="asyncio", HTTP="h11")
-        yield web(python, "uvicorn", ASGI, short=first, LOOP="uvloop", HTTP="httptools")
+        queued = {**THREADS, "queue": LOST}
+        yield web(python, "uvicorn", ASGI, first, first, LOOP="asyncio", HTTP="h11")
+        yield web(python, "uvicorn", ASGI, first, LOOP="uvloop", HTTP="httptools")
         yield web(python, "uvicorn", THREADS, path="sync", LOOP="asyncio", HTTP="httptools")
-        yield web(python, "hypercorn", ASGI, short=first)
-        yield web(python, "aiohttp", {**kinds(FOLLOWED, "aiohttp", "httpx"), **TASKS, "queue": LOST}, short=first)
-        yield web(python, "werkzeug", {**THREADS, "queue": LOST}, short=first)
+        yield web(python, "hypercorn", ASGI, first)
+        yield web(python, "aiohttp", {**kinds(FOLLOWED, "aiohttp", "httpx"), **TASKS, "queue": LOST}, first)
+        yield web(python, "werkzeug", queued, first, first)
         yield web(python, "http.server", THREADS)
         yield web(python, "gunicorn", THREADS, WORKER="sync")
-        yield web(python, "gunicorn", {**THREADS, "queue": LOST}, short=first, WORKER="gthread")
+        yield web(python, "gunicorn", queued, first, first, WORKER="gthread")
+        yield web(python, "gunicorn", queued, WORKER="gevent")
+        yield web(python, "gunicorn", ASGI, WORKER="uvicorn_worker.UvicornWorker")
+        if python != "3.9":
+            # The last gunicorn for 3.9 has no worker of its own for ASGI.
+            yield web(python, "gunicorn", ASGI, WORKER="asgi")
 
 
-def mcp(runtime, sdk, shape, expect, *extra, short=False, **settings):
+SHAPES = {
+    "stateful": {},
+    "stateless": {"STATELESS": "1"},
+    "stateful sse": {"SSE": "1"},
+    "HTTP+SSE": {"LEGACY_SSE": "1"},
+}
+
+
+def mcp(runtime, sdk, shape, expect, *extra, short=False, main=False, **settings):
     """An MCP agent in one shape: its sessions and its answers."""
-    options = {"stateful": {}, "stateless": {"STATELESS": "1"}, "stateful sse": {"SSE": "1"}}[shape]
+    options = SHAPES[shape]
     names = kinds(expect, "mcp-shared", "mcp-own", "mcp-gather")
     names.update(kinds(FOLLOWED, "task", "to-thread", "executor", *extra))
     return Cell(
@@ -101,9 +119,10 @@ def mcp(runtime, sdk, shape, expect, *extra, short=False, **settings):
         runtime,
         ["mcp_agent.py", sdk],
         names,
-        entry="mcp",
+        entry="sse" if "LEGACY_SSE" in options else "mcp",
         stateless="STATELESS" in options,
         short=short,
+        main=main,
         settings={**options, **settings},
     )
 
@@ -112,12 +131,14 @@ def python_mcp():
     """The MCP libraries."""
     for shape in ("stateful", "stateless", "stateful sse"):
         stateful = shape == "stateful"
-        yield mcp("mcp1.28", "mcp1", shape, FOLLOWED, "httpx", short=shape != "stateful sse")
+        yield mcp("mcp1.28", "mcp1", shape, FOLLOWED, "httpx", short=shape != "stateful sse", main=shape != "stateful sse")
         yield mcp("mcp1.30", "mcp1", shape, FOLLOWED, "httpx")
-        yield mcp("mcp2.3", "mcp2", shape, NATIVE, "httpx2", short=stateful)
+        yield mcp("mcp2.3", "mcp2", shape, NATIVE, "httpx2", short=stateful, main=stateful)
         yield mcp("fastmcp2", "fastmcp", shape, FOLLOWED, "httpx")
         yield mcp("fastmcp3", "fastmcp", shape, NATIVE, "httpx")
-        yield mcp("fastmcp4", "fastmcp", shape, NATIVE, "httpx2")
+        yield mcp("fastmcp4", "fastmcp", shape, NATIVE, "httpx2", main=stateful)
+    for runtime in ("mcp1.28", "mcp1.30"):
+        yield mcp(runtime, "mcp1", "HTTP+SSE", FOLLOWED, "httpx")
 
 
 NODE = {
@@ -134,23 +155,27 @@ def node():
         runtime = f"node{version}"
         for server in ("express", "http"):
             known = {**NODE, "callback-pool": LISTED} if server == "express" else NODE
+            settings = {"SERVER": server}
             yield Cell(
-                f"node {version} {server}", runtime, ["web.mjs"], known, short=first, settings={"SERVER": server}
+                f"node {version} {server}", runtime, ["web.mjs"], known, short=first, main=first, settings=settings
             )
         if version == "18":
             # The SDK's server stands on a package that asks for Node 20, and answers nothing here.
             continue
         for sdk, words in (("sdk 1.32", ["mcp.mjs"]), ("sdk 2.4", ["mcp2.mjs"])):
             settings = {} if sdk == "sdk 1.32" else {"SDK2": "1"}
-            for shape, options in (("stateful", {}), ("stateless", {"STATELESS": "1"}), ("stateful sse", {"SSE": "1"})):
+            for shape in ("stateful", "stateless", "stateful sse"):
+                options = SHAPES[shape]
                 yield Cell(
                     f"node {version} {sdk} {shape}",
                     runtime,
                     words,
-                    kinds(FOLLOWED, "mcp-shared", "mcp-own", "mcp-gather", "fetch", "http"),
+                    {**kinds(FOLLOWED, "mcp-shared", "mcp-own", "mcp-gather", "fetch", "http"), "callback-pool": TOLD},
                     entry="mcp",
                     stateless="STATELESS" in options,
                     short=first and shape == "stateful",
+                    main=first and shape == "stateful" and sdk == "sdk 1.32",
+                    ordered=True,
                     settings={**settings, **options},
                 )
 
@@ -179,6 +204,7 @@ def opentelemetry():
             entry="mcp",
             stateless=shape == "stateless",
             short=shape == "stateful",
+            main=shape == "stateful",
             settings={**DISABLED, **options},
         )
     yield Cell(
@@ -205,3 +231,10 @@ def every():
     yield from node()
     yield from python_mcp()
     yield from python_web()
+
+
+def in_order():
+    """All cells: the main ones first, and those on further versions of Python and Node last."""
+    usual = ("web3.11", "node20")
+    further = lambda cell: cell.runtime.startswith(("web", "node")) and cell.runtime not in usual
+    return sorted(every(), key=lambda cell: (not cell.main, further(cell)))

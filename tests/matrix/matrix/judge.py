@@ -6,12 +6,13 @@ from . import cells
 
 EXACT = "exact"  # hangs where it belongs, and says that this is proved
 INFERRED = "inferred"  # hangs where it belongs, and says that this is a guess
+LINKED = "linked"  # hangs nowhere, and links to where it belongs because of what it holds
 AMBIGUOUS = "ambiguous"  # hangs nowhere, and says so
 OWN = "own"  # hangs in a trace that the agent's own SDK began
 MISSING = "missing"  # hangs nowhere, although nothing says why
 MISLED = "misled"  # hangs elsewhere, but says that this is a guess
 WRONG = "wrong"  # hangs elsewhere, and says that this is proved
-COLUMNS = (EXACT, INFERRED, AMBIGUOUS, OWN, MISSING, MISLED, WRONG)
+COLUMNS = (EXACT, INFERRED, LINKED, AMBIGUOUS, OWN, MISSING, MISLED, WRONG)
 
 
 def by_headers(made, calls, shim):
@@ -66,8 +67,11 @@ def verdict_of(client, truths, known):
         return MISSING
     exact = client.attributes.get("meshtrace.parent.exact") is True
     if not client.parent:
-        says = client.attributes.get("meshtrace.parent.method") in ("ambiguous", "background")
-        return AMBIGUOUS if says and not exact else MISSING
+        method = client.attributes.get("meshtrace.parent.method")
+        if method == "inferred.unique_value" and not exact:
+            right = {(span.trace, span.id) for span in truths}
+            return LINKED if right.intersection(client.links) else MISLED
+        return AMBIGUOUS if method in ("ambiguous", "background") and not exact else MISSING
     above = client
     for _ in range(20):
         below, above = above, known.get((above.trace, above.parent))
@@ -93,7 +97,13 @@ def orphans(made, spans):
     return said + (["spans exist twice"] if len(known) != len(spans) else [])
 
 
-def complaints(cell, found, made, shim, direct=False):
+def mixed_up(found, conflicts, kind):
+    """How many calls of a kind hang elsewhere, and how many of those are said to be doubtful."""
+    counts = found.get(kind, Counter())
+    return counts[MISLED] + counts[WRONG], conflicts[(kind, MISLED)]
+
+
+def complaints(cell, found, conflicts, made, shim, direct=False):
     """What of a cell's outcome is not as it must be. Without sidecars nobody claims anything."""
     said = []
     for kind, expected in cell.kinds.items():
@@ -104,6 +114,9 @@ def complaints(cell, found, made, shim, direct=False):
             said.append(f"{kind}: {total} calls arrived, {wanted} were made")
         if counts[WRONG] and not expected.listed and (shim or not direct):
             said.append(f"{kind}: {counts[WRONG]} wrong parents that claim to be proved")
+        elsewhere, flagged = mixed_up(found, conflicts, kind)
+        if shim and not direct and flagged < expected.flagged * elsewhere:
+            said.append(f"{kind}: {flagged} of {elsewhere} mixed up calls are said to be doubtful")
         must = expected.shim if shim else expected.bare and not direct
         if must and counts[EXACT] != total:
             said.append(f"{kind}: {counts[EXACT]} of {total} exact: {dict(counts)}")

@@ -8,6 +8,7 @@ import itertools
 import json
 from dataclasses import dataclass
 
+from .legacy import Session
 from .web import Connection
 
 AT_ONCE = 100
@@ -38,6 +39,11 @@ class Request:
             "baggage": f"request=number{self.n}",
         }
 
+    @property
+    def order(self):
+        """A value among the arguments that no other request has."""
+        return f"order-{self.n:08}-{self.span}"
+
 
 def requests(count, random):
     """The requests of a cell."""
@@ -47,7 +53,7 @@ def requests(count, random):
 
 async def drive(cell, port, made):
     """Sends them all; returns what went wrong, one line each."""
-    sender = Mcp(cell, port) if cell.entry == "mcp" else Web(cell, port)
+    sender = SENDERS[cell.entry](cell, port)
     await sender.open()
     todo, failed = iter(made), []
 
@@ -64,7 +70,17 @@ async def drive(cell, port, made):
         connection.close()
 
     await asyncio.gather(*(worker(number) for number in range(AT_ONCE)))
+    sender.close()
     return failed
+
+
+HELLO = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "matrix", "version": "1"}}
+
+
+def work(cell, request):
+    """The parameters of a call of the agent's tool."""
+    arguments = {"n": request.n, **({"order": request.order} if cell.ordered else {})}
+    return {"name": cell.path, "arguments": arguments, "_meta": request.context}
 
 
 class Web:
@@ -75,6 +91,9 @@ class Web:
 
     async def open(self):
         """Nothing precedes a request."""
+
+    def close(self):
+        """Nothing follows the last one."""
 
     async def send(self, connection, _, request):
         """One request to its end."""
@@ -99,12 +118,7 @@ class Mcp:
         self.sessions = []
         for _ in range(SESSIONS):
             connection = Connection(self.port)
-            params = {
-                "protocolVersion": VERSION,
-                "capabilities": {},
-                "clientInfo": {"name": "matrix", "version": "1"},
-            }
-            _, fields, _ = await self._post(connection, "initialize", params, None)
+            _, fields, _ = await self._post(connection, "initialize", HELLO, None)
             self.sessions.append(fields.get("mcp-session-id"))
             await self._post(connection, "notifications/initialized", None, self.sessions[-1], note=True)
             connection.close()
@@ -112,11 +126,14 @@ class Mcp:
     async def send(self, connection, number, request):
         """One call of a tool to its end."""
         session = self.sessions[number % len(self.sessions)]
-        params = {"name": self.cell.path, "arguments": {"n": request.n}, "_meta": request.context}
-        fields = request.context.items()
-        status, _, body = await self._post(connection, "tools/call", params, session, fields)
+        status, _, body = await self._post(
+            connection, "tools/call", work(self.cell, request), session, request.context.items()
+        )
         if status != 200 or f'"text":"{request.n}"'.encode() not in body.replace(b'": "', b'":"'):
             raise RuntimeError(f"{status} {body[:300]!r}")
+
+    def close(self):
+        """Sessions are left as they are."""
 
     async def _post(self, connection, method, params, session, fields=(), note=False):
         message = {"jsonrpc": "2.0", "method": method}
@@ -133,3 +150,41 @@ class Mcp:
         if session:
             sent.append(("Mcp-Session-Id", session))
         return await connection.ask("POST", "/mcp", sent, json.dumps(message).encode())
+
+
+class Legacy:
+    """Tool calls in a few sessions of the transport of 2024."""
+
+    def __init__(self, cell, port):
+        self.cell, self.port = cell, port
+        self.sessions = []
+        self.ids = itertools.count(1)
+
+    async def open(self):
+        """Shakes hands for each session."""
+        for _ in range(SESSIONS):
+            session = Session(self.port)
+            await session.open()
+            connection = Connection(self.port)
+            hello = {"jsonrpc": "2.0", "id": next(self.ids), "method": "initialize", "params": HELLO}
+            await session.ask(connection, hello, ())
+            await session.ask(connection, {"jsonrpc": "2.0", "method": "notifications/initialized"}, ())
+            connection.close()
+            self.sessions.append(session)
+
+    def close(self):
+        """Ends the streams."""
+        for session in self.sessions:
+            session.close()
+
+    async def send(self, connection, number, request):
+        """One call of a tool to its end."""
+        message = {"jsonrpc": "2.0", "id": next(self.ids), "method": "tools/call"}
+        message["params"] = work(self.cell, request)
+        session = self.sessions[number % len(self.sessions)]
+        reply = await session.ask(connection, message, request.context.items())
+        if str(request.n) != reply.get("result", {}).get("content", [{}])[0].get("text"):
+            raise RuntimeError(str(reply)[:300])
+
+
+SENDERS = {"web": Web, "mcp": Mcp, "sse": Legacy}

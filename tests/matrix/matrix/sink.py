@@ -8,6 +8,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 
+from .legacy import MESSAGES, Streams
 from .web import answer, read_body, read_head
 
 NAMES = ("traceparent", "tracestate", "baggage")
@@ -34,6 +35,7 @@ class Sink:
 
     def __init__(self):
         self.calls = []
+        self.streams = Streams()
         self.server = None
         self.port = 0
 
@@ -57,6 +59,9 @@ class Sink:
         try:
             while True:
                 start, fields = await read_head(reader)
+                if start.startswith("GET /sse "):
+                    await self.streams.serve(reader, writer)
+                    return
                 body = await read_body(reader, fields) if "post" in start[:4].lower() else b""
                 writer.write(self._answer(start.split(" "), fields, body))
                 await writer.drain()
@@ -68,45 +73,45 @@ class Sink:
     def _answer(self, start, fields, body):
         method, path = start[0], start[1]
         if method == "GET" and "/call/" in path:
-            kind, n = path.split("/")[-2:]
+            kind, n = path.partition("?")[0].split("/")[-2:]
             self._note(kind, n, fields, {})
             return answer("200 OK", b"ok", PLAIN)
         if method == "DELETE":
             return answer("200 OK")
         if method != "POST":
             return answer("405 Method Not Allowed")
-        return self._mcp(json.loads(body), fields)
+        message = json.loads(body)
+        reply = self._reply(message, fields)
+        if MESSAGES in path:
+            return self.streams.post(path, reply)
+        if reply is None:
+            return answer("202 Accepted")
+        session = ["Mcp-Session-Id: sink"] if message.get("method") == "initialize" else []
+        return answer("200 OK", json.dumps(reply).encode(), JSON, *session)
 
     def _note(self, kind, n, header, meta):
         keep = lambda held: {name: held[name] for name in NAMES if name in held}
         self.calls.append(Call(kind, int(n), keep(header), keep(meta)))
 
-    def _mcp(self, message, fields):
+    def _reply(self, message, fields):
+        """What an MCP server says to a message; None to one without an id."""
         if "id" not in message:
-            return answer("202 Accepted")
+            return None
         method, params = message.get("method"), message.get("params") or {}
+        reply = {"jsonrpc": "2.0", "id": message["id"]}
         if method == "initialize":
-            result = {
-                "protocolVersion": params["protocolVersion"],
-                "capabilities": {"tools": {}},
-                "serverInfo": {"name": "sink", "version": "1"},
+            server = {"name": "sink", "version": "1"}
+            version = params["protocolVersion"]
+            return reply | {
+                "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": server}
             }
-            return self._result(message, result, "Mcp-Session-Id: sink")
         if method == "tools/call":
             arguments = params["arguments"]
             self._note(arguments["kind"], arguments["n"], fields, params.get("_meta") or {})
-            content = [{"type": "text", "text": "ok"}]
-            return self._result(message, {"content": content, "isError": False})
+            return reply | {"result": {"content": [{"type": "text", "text": "ok"}], "isError": False}}
         if method == "tools/list":
             schema = {"type": "object", "properties": {"kind": {"type": "string"}, "n": {"type": "integer"}}}
-            return self._result(message, {"tools": [{"name": "call", "inputSchema": schema}]})
+            return reply | {"result": {"tools": [{"name": "call", "inputSchema": schema}]}}
         if method == "ping":
-            return self._result(message, {})
-        error = {"code": -32601, "message": "Method not found"}
-        reply = {"jsonrpc": "2.0", "id": message["id"], "error": error}
-        return answer("200 OK", json.dumps(reply).encode(), JSON)
-
-    @staticmethod
-    def _result(message, result, *fields):
-        reply = {"jsonrpc": "2.0", "id": message["id"], "result": result}
-        return answer("200 OK", json.dumps(reply).encode(), JSON, *fields)
+            return reply | {"result": {}}
+        return reply | {"error": {"code": -32601, "message": "Method not found"}}

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from .judge import COLUMNS
+from .judge import COLUMNS, mixed_up
 
 
 @dataclass
@@ -29,7 +29,7 @@ def skipped(cell, reason):
 
 
 def text(rows):
-    """All rows; kinds of one cell with the same outcome share a line."""
+    """All rows, the main cells in bold; kinds of one cell with the same outcome share a line."""
     lines = [
         "| agent | shim | calls | " + " | ".join(COLUMNS) + " |",
         "|---|---|---|" + "---|" * len(COLUMNS),
@@ -47,7 +47,17 @@ def text(rows):
             shares.setdefault(key, []).append((kind, counts))
         for group in shares.values():
             total = sum((counts for _, counts in group), Counter())
-            names = ", ".join(kind for kind, _ in group)
+            names = ", ".join(kind + flagged(row, kind) for kind, _ in group)
             cells = " | ".join(str(total[name] or "") for name in COLUMNS)
-            lines.append(f"| {row.cell.name}: {names} | {'yes' if row.shim else 'no'} | {total.total()} | {cells} |")
+            name = f"**{row.cell.name}**" if row.cell.main else row.cell.name
+            lines.append(f"| {name}: {names} | {'yes' if row.shim else 'no'} | {total.total()} | {cells} |")
     return "\n".join(lines)
+
+
+def flagged(row, kind):
+    """For the listed exception, how much of what it mixed up is said to be doubtful."""
+    expected = row.cell.kinds.get(kind)
+    if not (row.shim and expected and expected.listed):
+        return ""
+    elsewhere, doubtful = mixed_up(row.outcome.found, row.outcome.conflicts, kind)
+    return f" ({doubtful} of {elsewhere} mixed up are flagged)"

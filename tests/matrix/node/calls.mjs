@@ -12,7 +12,10 @@ export const SINK = process.env.SINK;
 export const KINDS = process.env.KINDS.split(',');
 export const PORT = Number(process.env.PORT);
 
-const url = (kind, n) => `${SINK}/call/${kind}/${n}`;
+/** What only one request was given, by its number; its calls say it again. */
+export const orders = new Map();
+
+const url = (kind, n) => `${SINK}/call/${kind}/${n}${orders.has(n) ? `?order=${orders.get(n)}` : ''}`;
 const agent = new http.Agent({ keepAlive: true, maxSockets: 20 });
 
 /** Reads an answer to its end. */
@@ -32,9 +35,9 @@ const viaNamed = (kind, n) =>
 
 const viaList = (kind, n) =>
   new Promise((resolve, reject) => {
-    const { hostname, port, pathname } = new URL(url(kind, n));
+    const { hostname, port, pathname, search } = new URL(url(kind, n));
     const headers = ['Host', `${hostname}:${port}`, 'X-Listed', '1'];
-    http.request({ hostname, port, path: pathname, headers, agent }, response => drained(response, resolve))
+    http.request({ hostname, port, path: pathname + search, headers, agent }, response => drained(response, resolve))
       .on('error', reject)
       .end();
   });
@@ -93,7 +96,7 @@ const viaCallbackPool = (kind, n) =>
       http
         .get(url(kind, n), { agent }, response =>
           drained(response, () => {
-            callbackPool.release();
+            setTimeout(() => callbackPool.release(), 2);
             resolve();
           }),
         )

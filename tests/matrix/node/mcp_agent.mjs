@@ -1,5 +1,5 @@
 /** The agent itself; the two versions of the SDK differ in where its classes come from. */
-import { PORT, SINK, make } from './calls.mjs';
+import { PORT, SINK, make, orders } from './calls.mjs';
 
 export function serve({ Client, ClientTransport, McpServer, ServerTransport, express, randomUUID, z }) {
   const { STATELESS, SSE } = process.env;
@@ -11,7 +11,7 @@ export function serve({ Client, ClientTransport, McpServer, ServerTransport, exp
   }
 
   let opened;
-  const call = (client, kind, n) => client.callTool({ name: 'call', arguments: { kind, n } });
+  const call = (client, kind, n) => client.callTool({ name: 'call', arguments: { kind, n, order: orders.get(n) } });
   /** One client, which the first request opens and all later ones use. */
   const shared = async (kind, n) => call(await (opened ??= connect()), kind, n);
   /** A client for this call alone; for every tenth request, as opening one is work. */
@@ -29,8 +29,10 @@ export function serve({ Client, ClientTransport, McpServer, ServerTransport, exp
 
   function build() {
     const server = new McpServer({ name: 'agent', version: '1' });
-    const inputSchema = process.env.SDK2 ? z.object({ n: z.number() }) : { n: z.number() };
-    server.registerTool('work', { description: 'Makes the calls.', inputSchema }, async ({ n }) => {
+    const shape = { n: z.number(), order: z.string() };
+    const inputSchema = process.env.SDK2 ? z.object(shape) : shape;
+    server.registerTool('work', { description: 'Makes the calls.', inputSchema }, async ({ n, order }) => {
+      orders.set(n, order);
       await make(n, more);
       return { content: [{ type: 'text', text: String(n) }] };
     });

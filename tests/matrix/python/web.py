@@ -10,7 +10,13 @@ import asyncio
 import os
 import sys
 
-import calls
+if os.environ.get("WORKER") == "gevent":
+    # Before anything makes a lock.
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import calls  # noqa: E402
 
 KINDS = os.environ["KINDS"].split(",")
 PORT = int(os.environ["PORT"])
@@ -157,7 +163,7 @@ def main():
         stdlib()
     else:
         worker = os.environ["WORKER"]
-        gunicorn("asgi" if worker in ("asgi", "uvicorn.workers.UvicornWorker") else "flask", worker)
+        gunicorn("asgi" if worker in ("asgi", "uvicorn_worker.UvicornWorker") else "flask", worker)
 
 
 if __name__ == "__main__":
