@@ -2,23 +2,16 @@
 //! all, at 1 to 100 requests in flight: `cargo bench --bench causality`.
 //!
 //! P is right of attributed, R is right of all calls that belong to a request.
-//! With `-- --quick` one seed is run instead of three.
+//! With `-- --quick` one seed is run instead of three, with `-- --cost` none:
+//! then only what a decision costs is printed, as it is after the rest.
 
 // Nothing is outside of a bench.
 #![allow(unreachable_pub)]
 
+mod cost;
 mod sim;
 
-use std::hint::black_box;
-use std::time::Instant;
-
-use meshtrace::trace::context::Claim;
-use meshtrace::trace::ids::Ids;
-use meshtrace::trace::links::{self, Call, Inference, Known, Method};
-use meshtrace::trace::places::{Background, Destination, Stuck};
-use meshtrace::trace::server_spans::{Served, ServerSpans};
-use meshtrace::w3c::traceparent::Traceparent;
-use opentelemetry::trace::{TraceFlags, TraceId};
+use meshtrace::trace::links::Method;
 
 use sim::{Agent, Late, Outcome, Setup};
 
@@ -37,7 +30,11 @@ const AGENTS: [(Agent, Late, &str); 9] = [
 ];
 
 fn main() {
-    let seeds = if std::env::args().any(|arg| arg == "--quick") { 1 } else { 3 };
+    let asked = |word: &str| std::env::args().any(|arg| arg == word);
+    if asked("--cost") {
+        return cost::print();
+    }
+    let seeds = if asked("--quick") { 1 } else { 3 };
     println!("| agent | rule | {} |", IN_FLIGHT.map(|c| format!("C={c}")).join(" | "));
     println!("|---|---|{}", "---|".repeat(IN_FLIGHT.len()));
     for (agent, late, said) in AGENTS {
@@ -52,10 +49,7 @@ fn main() {
         rows(said, &outcomes);
     }
     println!();
-    for one_trace in [true, false] {
-        let traces = if one_trace { "one trace" } else { "1,000 traces" };
-        println!("a call that carries nothing, 1,000 requests of {traces} in flight: {} ns", cost(one_trace));
-    }
+    cost::print();
 }
 
 fn rows(agent: &str, outcomes: &[Outcome; 5]) {
@@ -89,35 +83,4 @@ fn cell(right: u64, attributed: u64, caused: u64) -> String {
         return "–".to_owned();
     }
     format!("P{:.1} R{:.1}", share(right, attributed), share(right, caused))
-}
-
-/// Nanoseconds of one look at 1,000 requests in flight, the least of several rounds.
-fn cost(one_trace: bool) -> u128 {
-    let ids = Ids::seeded(1, 2);
-    let spans = ServerSpans::new(65_536);
-    let (background, stuck) = (Background::default(), Stuck::default());
-    for _ in 0..1_000 {
-        let trace_id = if one_trace { TraceId::from_bytes([1; 16]) } else { ids.trace_id() };
-        let parent = Traceparent { trace_id, span_id: ids.span_id(), flags: TraceFlags::SAMPLED };
-        let _ = spans.begin(Served::of(parent));
-    }
-    let known =
-        Known { spans: &spans, background: &background, stuck: &stuck, inference: Inference::Guarded };
-    let destination = Destination { host: "weather", port: 80, method: "tools/call", about: "" };
-    let call = || Call {
-        claim: Claim::default(),
-        library: None,
-        mcp: true,
-        session: None,
-        destination,
-        texts: [b"{\"city\":\"Oslo\"}", b""],
-    };
-    let round = || {
-        let start = Instant::now();
-        for _ in 0..1_000 {
-            black_box(links::parent_of_call(black_box(call()), &known));
-        }
-        start.elapsed().as_nanos() / 1_000
-    };
-    (0..20).map(|_| round()).min().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What a decision allocates does not depend on how many requests are in flight.
+//! What a decision allocates does not grow with how many requests are in flight.
 
 use allocation_counter::measure;
 
@@ -59,7 +59,7 @@ fn allocated(world: &World, claim: &Claim, library: Option<LibraryIds>, text: &s
 }
 
 #[test]
-fn a_decision_allocates_the_same_however_many_are_in_flight() {
+fn what_a_decision_allocates_does_not_grow_with_what_is_in_flight() {
     let first = format!("{:016x}", 0x10_0000);
     let (ours, marked) = (format!("mt={first}"), format!("mt={first};s"));
     let trace = format!("{:032x}", 1);
@@ -84,7 +84,9 @@ fn a_decision_allocates_the_same_however_many_are_in_flight() {
     for (name, one_trace, claim, library, text) in &cases {
         let by_number =
             [20, 100, 1_000].map(|in_flight| allocated(&world(in_flight, *one_trace), claim, *library, text));
-        assert!(by_number.windows(2).all(|pair| pair[0] == pair[1]), "{name}: {by_number:?}");
+        // Fewer where so many are in flight that not all are looked at.
+        let grows = |pair: &[(u64, u64)]| pair[1].0 > pair[0].0 || pair[1].1 > pair[0].1;
+        assert!(!by_number.windows(2).any(grows), "{name}: {by_number:?}");
         let (count, bytes) = by_number[0];
         assert!(count <= MAX_ALLOCATIONS && bytes <= MAX_BYTES, "{name}: {by_number:?}");
     }
