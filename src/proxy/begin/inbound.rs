@@ -7,8 +7,8 @@ use crate::proxy::inject::{Context, Injection};
 use crate::proxy::subject::Subject;
 use crate::trace::context::{Claim, LibraryIds, TraceContext};
 use crate::trace::server_spans::{MAX_TEXT_BYTES, Served};
-use crate::trace::telling::may_tell;
 use crate::trace::span::Span;
+use crate::trace::telling::may_tell;
 
 impl Start<'_> {
     /// A request to the pod: its SERVER span continues what the caller sent.
