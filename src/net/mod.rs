@@ -10,5 +10,6 @@ pub mod original_dst;
 pub mod probe;
 pub mod registry;
 pub mod resolve;
+pub mod spelling;
 pub mod tls;
 pub mod tunnel;

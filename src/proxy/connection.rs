@@ -28,6 +28,7 @@ use super::worker::Worker;
 use crate::net::detect::{self, Protocol};
 use crate::net::io::Stream;
 use crate::net::registry::Watched;
+use crate::net::spelling::Heads;
 use crate::net::tls::{Acceptor, Alpn};
 
 /// What the exchanges of one downstream connection share.
@@ -267,7 +268,6 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     let limits = connection.worker.limits();
     let mut builder = http1::Builder::new();
     builder
-        .preserve_header_case(true)
         .auto_date_header(false)
         .header_read_timeout(None)
         .max_header_size(limits.max_head_bytes);
@@ -275,6 +275,7 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
         builder.max_headers(most);
     }
     let service = TowerToHyperService::new(service(&connection));
+    let stream = stream.spelling(Heads::of_requests(limits.max_head_bytes));
     let server = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut server = pin!(server);
     let mut watch = Watch { connection: &connection, closing: false };

@@ -21,6 +21,7 @@ use super::settings::Target;
 use super::switch;
 use super::upstream::{Guard, Upstream, unless};
 use crate::net::dial::DialError;
+use crate::net::spelling::Spelled;
 
 /// Takes a request from the downstream to the upstream and the response back.
 ///
@@ -33,6 +34,7 @@ pub async fn handle(
 ) -> Result<Response<ResponseBody>, Abort> {
     let in_flight = connection.enter();
     let started = (Instant::now(), SystemTime::now());
+    let spelled = connection.watched.signals.take_spelled();
 
     let survey = Survey::of(request.headers());
     // hyper counts the fields of HTTP/1 alone.
@@ -78,7 +80,7 @@ pub async fn handle(
     };
     let mut request = Request::from_parts(head, body);
     let guard = Some(guard);
-    Forward { connection, target, asked, exchange, in_flight, upstream, guard }.run(&mut request).await
+    Forward { connection, target, asked, exchange, in_flight, upstream, guard, spelled }.run(&mut request).await
 }
 
 fn refuse_loop(
@@ -103,6 +105,8 @@ struct Forward {
     in_flight: InFlight,
     upstream: Arc<Upstream>,
     guard: Option<Guard>,
+    /// How the field names of the request are spelled, then those of the response.
+    spelled: Spelled,
 }
 
 impl Forward {
@@ -147,7 +151,7 @@ impl Forward {
         for attempt in 0..2 {
             let sent = {
                 let mut deadline = self.connection.deadline(limits.response_timeout);
-                let sending = pin!(self.upstream.send(request));
+                let sending = pin!(self.upstream.send(request, &mut self.spelled));
                 unless(sending, |cx| deadline.passed(cx)).await
             };
             let failed = match sent {
@@ -184,6 +188,7 @@ impl Forward {
     }
 
     fn observe(mut self, response: Response<Incoming>, survey: Survey) -> Response<ResponseBody> {
+        self.connection.watched.signals.spell(std::mem::take(&mut self.spelled));
         let (mut head, body) = response.into_parts();
         if let Some(exchange) = &mut self.exchange {
             let from = (&self.target, self.upstream.peer.ip());

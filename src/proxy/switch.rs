@@ -48,6 +48,7 @@ pub fn join(
             Pin::new(&mut upstream).poll(cx)
         });
         let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
+        connection.watched.signals.stop_spelling();
         let mut downstream = TokioIo::new(downstream);
         let mut upstream = TokioIo::new(upstream);
         let result = tunnel::copy(&mut downstream, &mut upstream, &Meter::default()).await;
@@ -109,6 +110,7 @@ async fn carry(downstream: OnUpgrade, tcp: TcpStream, exchange: Option<Held>, co
     let Ok(downstream) = downstream.await else {
         return tunnel.closed(Some("the client left before the tunnel was open"));
     };
+    connection.watched.signals.stop_spelling();
     let mut downstream = TokioIo::new(downstream);
     let signals = Arc::<io::Signals>::default();
     let mut upstream = io::Stream::new(tcp, bytes::Bytes::new(), Arc::clone(&signals));

@@ -21,6 +21,7 @@ use super::worker::Worker;
 use crate::net::dial::DialError;
 use crate::net::io::{Signals, Stream, Transport};
 use crate::net::registry::Watched;
+use crate::net::spelling::{Heads, Spelled};
 use crate::net::tls::{Alpn, HandshakeError};
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -295,12 +296,12 @@ impl Upstream {
     ) -> Result<Self, DialError> {
         let Reached { transport, prefix, peer, local } = reached;
         let signals = Arc::<Signals>::default();
-        let io = TokioIo::new(Stream::new(transport, prefix, Arc::clone(&signals)));
+        let io = Stream::new(transport, prefix, Arc::clone(&signals));
         let failed = |e: hyper::Error| DialError::Connect(std::io::Error::other(e));
         let protocol = if version == Version::HTTP_2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
-                .handshake(io)
+                .handshake(TokioIo::new(io))
                 .await
                 .map_err(failed)?;
             // It ends when the last sender and stream of this downstream are gone.
@@ -315,11 +316,12 @@ impl Upstream {
             Handle::Http2(sender)
         } else {
             let mut builder = http1::Builder::new();
-            builder.preserve_header_case(true).max_header_size(limits.max_head_bytes);
+            builder.max_header_size(limits.max_head_bytes);
             if let Some(most) = limits.max_headers_if_changed() {
                 builder.max_headers(most);
             }
-            let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
+            let io = io.spelling(Heads::of_responses(limits.max_head_bytes));
+            let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(failed)?;
             let nudge = Nudge::fired(Arc::clone(downstream));
             Handle::Http1(Box::new(Http1 {
                 sender: Mutex::new(sender),
@@ -359,11 +361,26 @@ impl Upstream {
 
     /// Takes the request out of its place, sends it and waits for the head of
     /// its response. After a failure it is back if it may be sent once more.
-    pub async fn send(&self, request: &mut Request<RequestBody>) -> Result<Response<Incoming>, Failed> {
+    ///
+    /// Over HTTP/1 the names of the head are spelled as `spelled` says, which
+    /// then holds how those of the response were.
+    pub async fn send(
+        &self,
+        request: &mut Request<RequestBody>,
+        spelled: &mut Spelled,
+    ) -> Result<Response<Incoming>, Failed> {
         let reused = self.used.load(Ordering::Relaxed);
         let mut unsent = false;
         let answered = match &self.protocol {
-            Handle::Http1(http1) => self.send_http1(http1, request, &mut unsent).await,
+            Handle::Http1(http1) => {
+                let answered = self.send_http1(http1, request, &mut unsent, spelled).await;
+                if answered.is_ok() {
+                    *spelled = self.signals.take_spelled();
+                } else if spelled.is_empty() {
+                    *spelled = self.signals.unspelled();
+                }
+                answered
+            }
             Handle::Http2(sender) => send_http2(sender.clone(), request, &mut unsent).await,
         };
         match answered {
@@ -380,10 +397,12 @@ impl Upstream {
         http1: &Http1,
         request: &mut Request<RequestBody>,
         unsent: &mut bool,
+        spelled: &mut Spelled,
     ) -> Answered {
         // The connection notices the end of the last exchange only when driven.
         let ready = poll_fn(|cx| self.turn(cx, |cx| http1.sender().poll_ready(cx))).await;
         ready.inspect_err(|_| *unsent = true)?;
+        self.signals.spell_request(std::mem::take(spelled));
         let mut response = pin!(http1.sender().try_send_request(std::mem::take(request)));
         poll_fn(|cx| {
             self.turn(cx, |cx| {

@@ -17,3 +17,5 @@ pub mod detect;
 pub mod reply;
 #[path = "../../../src/trace/telling.rs"]
 pub mod telling;
+#[path = "../../../src/net/spelling.rs"]
+pub mod spelling;

@@ -1,0 +1,290 @@
+//! The reading side: finds the heads in the bytes of an HTTP/1 connection and
+//! keeps the spelling of their names.
+//!
+//! It follows the framing of RFC 9112 only as far as it takes to know where
+//! the next head begins. hyper reads the same bytes and decides what is valid;
+//! where the two should ever disagree, names fail to compare and stay as hyper
+//! writes them.
+
+use std::collections::VecDeque;
+
+use memchr::memchr;
+
+use super::Spelled;
+
+/// Reads the heads off one direction of a connection.
+#[derive(Debug, Default)]
+pub struct Heads {
+    kind: Kind,
+    place: Place,
+    /// The line that is being read, as far as it came before now.
+    line: Vec<u8>,
+    /// The head that is being read.
+    head: Head,
+    /// How many bytes of it have come.
+    length: usize,
+    /// Those that were read and not asked for: one, unless a client sends
+    /// requests without waiting for answers.
+    complete: VecDeque<Spelled>,
+    /// How many bytes they take.
+    held: usize,
+    max: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Requests,
+    Responses,
+}
+
+/// Where in the message the next byte stands.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Nowhere: nothing is read.
+    #[default]
+    Off,
+    Head,
+    Body(u64),
+    Chunks(Chunks),
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    names: Spelled,
+    /// Whether any name is not in lower case.
+    spelled: bool,
+    begun: bool,
+    /// What follows it.
+    body: Body,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Body {
+    #[default]
+    None,
+    Length(u64),
+    Chunked,
+    /// Another head: this one only announces it.
+    Interim,
+    /// Nobody knows how much.
+    Opaque,
+}
+
+/// Inside a chunked body (RFC 9112, 7.1).
+#[derive(Debug, PartialEq, Eq)]
+enum Chunks {
+    Size(u64),
+    Extension(u64),
+    /// With the end of its line.
+    Data(u64),
+    /// The bytes of the line of a trailer.
+    Trailer(usize),
+}
+
+impl Heads {
+    /// Reads requests, each of a head of at most `max` bytes.
+    pub fn of_requests(max: usize) -> Self {
+        Heads { kind: Kind::Requests, place: Place::Head, max, ..Heads::default() }
+    }
+
+    /// Reads responses, each when [`expect`](Heads::expect) has announced it.
+    pub fn of_responses(max: usize) -> Self {
+        Heads { kind: Kind::Responses, place: Place::Off, max, ..Heads::default() }
+    }
+
+    /// Says that what comes next is the head of a response.
+    pub fn expect(&mut self) {
+        self.start_over();
+        self.complete.clear();
+        self.held = 0;
+        self.place = Place::Head;
+    }
+
+    /// Reads no more, because what comes is no HTTP.
+    pub fn stop(&mut self) {
+        *self = Heads::default();
+    }
+
+    /// The oldest head that was read and not taken yet.
+    pub fn take(&mut self) -> Spelled {
+        let spelled = self.complete.pop_front().unwrap_or_default();
+        self.held -= spelled.0.len();
+        spelled
+    }
+
+    /// Shows it what was read from the connection.
+    pub fn saw(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            bytes = match &mut self.place {
+                Place::Off => return,
+                Place::Head => self.head(bytes),
+                Place::Body(left) => {
+                    let now = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                    *left -= now as u64;
+                    if *left == 0 {
+                        self.place = Place::Head;
+                    }
+                    &bytes[now..]
+                }
+                Place::Chunks(chunks) => {
+                    let (rest, ended) = chunks.pass(bytes);
+                    if ended {
+                        self.place = Place::Head;
+                    }
+                    rest
+                }
+            };
+        }
+    }
+
+    /// Reads lines of a head; gives what follows where it ends.
+    fn head<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        while let Some(end) = memchr(b'\n', bytes) {
+            let (line, after) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = after;
+            self.length += line.len();
+            if self.length > self.max {
+                break;
+            }
+            let ended = if self.line.is_empty() {
+                self.head.line(self.kind, line)
+            } else {
+                self.line.extend_from_slice(line);
+                let line = std::mem::take(&mut self.line);
+                self.head.line(self.kind, &line)
+            };
+            if ended {
+                self.ended();
+                return bytes;
+            }
+        }
+        self.length += bytes.len();
+        if self.length > self.max {
+            // hyper refuses it.
+            self.stop();
+        } else {
+            self.line.extend_from_slice(bytes);
+        }
+        &[]
+    }
+
+    fn ended(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        self.start_over();
+        self.place = match head.body {
+            Body::Interim => return,
+            Body::Opaque => Place::Off,
+            Body::None | Body::Length(0) => Place::Head,
+            Body::Length(length) => Place::Body(length),
+            Body::Chunked => Place::Chunks(Chunks::Size(0)),
+        };
+        if self.kind == Kind::Responses {
+            // The next one is announced.
+            self.place = Place::Off;
+        }
+        self.held += head.names.0.len();
+        if self.held > self.max {
+            return self.stop();
+        }
+        self.complete.push_back(if head.spelled { head.names } else { Spelled::default() });
+    }
+
+    fn start_over(&mut self) {
+        self.head = Head::default();
+        self.line = Vec::new();
+        self.length = 0;
+    }
+}
+
+impl Head {
+    /// Reads a line without its end. Whether it is the one that ends the head.
+    fn line(&mut self, kind: Kind, line: &[u8]) -> bool {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !self.begun {
+            // Empty lines before a request are passed over (RFC 9112, 2.2).
+            self.begun = !line.is_empty();
+            if kind == Kind::Responses && is_interim(line) {
+                self.body = Body::Interim;
+            }
+            return false;
+        }
+        if line.is_empty() {
+            return true;
+        }
+        let Some(colon) = memchr(b':', line) else { return false };
+        let (name, value) = line.split_at(colon);
+        self.names.push(name);
+        self.spelled |= name.iter().any(u8::is_ascii_uppercase);
+        if kind == Kind::Requests {
+            match name.len() {
+                14 if name.eq_ignore_ascii_case(b"content-length") => self.length_is(&value[1..]),
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.is_chunked(),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn length_is(&mut self, value: &[u8]) {
+        if self.body == Body::None {
+            let length = std::str::from_utf8(value).ok().and_then(|value| value.trim().parse().ok());
+            self.body = length.map_or(Body::Opaque, Body::Length);
+        }
+    }
+
+    /// hyper takes no other coding, and prefers this one to a length.
+    fn is_chunked(&mut self) {
+        if self.body != Body::Opaque {
+            self.body = Body::Chunked;
+        }
+    }
+}
+
+/// Whether a response announces another (RFC 9110, 15.2). `101` is the last of HTTP.
+fn is_interim(line: &[u8]) -> bool {
+    matches!(line.get(8..12), Some([b' ', b'1', rest @ ..]) if rest != b"01")
+}
+
+impl Chunks {
+    /// Passes over chunks. Gives the rest, and whether the body has ended.
+    fn pass<'b>(&mut self, mut bytes: &'b [u8]) -> (&'b [u8], bool) {
+        while let Some((&first, after)) = bytes.split_first() {
+            *self = match *self {
+                Chunks::Data(left) => {
+                    let now = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                    bytes = &bytes[now..];
+                    match left - now as u64 {
+                        0 => Chunks::Size(0),
+                        left => Chunks::Data(left),
+                    }
+                }
+                Chunks::Size(size) | Chunks::Extension(size) if first == b'\n' => {
+                    bytes = after;
+                    if size == 0 { Chunks::Trailer(0) } else { Chunks::Data(size.saturating_add(2)) }
+                }
+                Chunks::Size(size) => {
+                    bytes = after;
+                    match char::from(first).to_digit(16) {
+                        Some(digit) => Chunks::Size(size.saturating_mul(16).saturating_add(u64::from(digit))),
+                        None => Chunks::Extension(size),
+                    }
+                }
+                Chunks::Extension(size) => {
+                    bytes = after;
+                    Chunks::Extension(size)
+                }
+                Chunks::Trailer(0) if first == b'\n' => return (after, true),
+                Chunks::Trailer(length) => {
+                    bytes = after;
+                    Chunks::Trailer(match first {
+                        b'\n' => 0,
+                        b'\r' => length,
+                        _ => length + 1,
+                    })
+                }
+            };
+        }
+        (bytes, false)
+    }
+}
