@@ -16,30 +16,18 @@ mod respelled;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
+use memchr::memchr;
+
 pub use heads::Heads;
 pub use respelled::Respelled;
 
-/// The field names of one head as they were spelled, in their order.
-///
-/// Each is stored with its length in two bytes in front. Empty where all of
-/// them were in lower case.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The fields of one head as they came. Only their names are ever used.
+#[derive(Default, PartialEq, Eq)]
 pub struct Spelled(Vec<u8>);
 
-/// In the length of a name: it was given back already.
-const USED: u16 = 1 << 15;
-
 impl Spelled {
-    fn push(&mut self, name: &[u8]) {
-        let Some(length) = u16::try_from(name.len()).ok().filter(|length| *length < USED) else { return };
-        if self.0.capacity() == 0 {
-            // What a head usually has, so that it seldom grows.
-            self.0.reserve(256);
-        }
-        self.0.extend_from_slice(&length.to_le_bytes());
-        self.0.extend_from_slice(name);
-    }
-
     /// Whether there is nothing to give back.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -56,22 +44,28 @@ impl Spelled {
 
     fn spell_between(&mut self, mut at: usize, end: usize, name: &mut [u8], next: &mut usize) -> bool {
         while at < end {
-            let Some(length) = self.0.get(at..at + 2) else { return false };
-            let length = u16::from_le_bytes([length[0], length[1]]);
-            let start = at + 2;
-            let after = start + usize::from(length & !USED);
-            if length & USED == 0
-                && after - start == name.len()
-                && let Some(spelled) = self.0.get(start..after)
-                && spelled.eq_ignore_ascii_case(name)
-            {
-                name.copy_from_slice(spelled);
-                self.0[at + 1] |= 1 << 7;
-                *next = after;
+            let (_, line) = self.0.split_at_mut(at);
+            let found = line.len() > name.len()
+                && line[name.len()] == b':'
+                && line[..name.len()].eq_ignore_ascii_case(name);
+            if found {
+                name.copy_from_slice(&line[..name.len()]);
+                // So that the next field of this name gets the next spelling.
+                line[name.len()] = b' ';
+            }
+            at += memchr(b'\n', line).map_or(line.len(), |end| end + 1);
+            if found {
+                *next = at;
                 return true;
             }
-            at = after;
         }
         false
+    }
+}
+
+impl fmt::Debug for Spelled {
+    /// Without the values, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spelled").field("bytes", &self.0.len()).finish_non_exhaustive()
     }
 }

@@ -267,10 +267,7 @@ fn service(
 async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     let limits = connection.worker.limits();
     let mut builder = http1::Builder::new();
-    builder
-        .auto_date_header(false)
-        .header_read_timeout(None)
-        .max_header_size(limits.max_head_bytes);
+    builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.max_head_bytes);
     if let Some(most) = limits.max_headers_if_changed() {
         builder.max_headers(most);
     }

@@ -160,14 +160,14 @@ impl Exchange {
         self
     }
 
-    /// Takes in the head of the response, which passes from `target`, reached
-    /// at `peer`, to `connection`, and decides how to look at its body.
+    /// Takes in the head of the response, which passes from the target, reached
+    /// at `peer`, to the connection, and decides how to look at its body.
     pub fn response_head(
         &mut self,
         head: &mut response::Parts,
         survey: Survey,
-        connection: &Arc<Connection>,
-        (target, peer): (&Arc<Target>, IpAddr),
+        media: Media,
+        (connection, target, peer): (&Arc<Connection>, &Arc<Target>, IpAddr),
     ) {
         self.status = Some(head.status);
         // The headers of a batch hold the context of its first request.
@@ -208,7 +208,8 @@ impl Exchange {
             if legacy && self.side.is_stream {
                 self.listening = Some(Listening::begin(&self.worker));
             }
-            self.observer = observer(head, self.worker.limits().max_event_bytes, self.stream.is_some());
+            self.observer =
+                observer(head, media, self.worker.limits().max_event_bytes, self.stream.is_some());
         }
     }
 
@@ -496,8 +497,8 @@ impl Drop for Exchange {
     }
 }
 
-fn observer(head: &response::Parts, max_event_bytes: usize, may_ask: bool) -> Observer {
-    match read::media(&head.headers) {
+fn observer(head: &response::Parts, media: Media, max_event_bytes: usize, may_ask: bool) -> Observer {
+    match media {
         Media::Json => Observer::Json { first: Bytes::new(), joined: BytesMut::new() },
         Media::Events => {
             // A server that names the length has written the end already, and

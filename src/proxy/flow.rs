@@ -80,7 +80,9 @@ pub async fn handle(
     };
     let mut request = Request::from_parts(head, body);
     let guard = Some(guard);
-    Forward { connection, target, asked, exchange, in_flight, upstream, guard, spelled }.run(&mut request).await
+    Forward { connection, target, asked, exchange, in_flight, upstream, guard, spelled }
+        .run(&mut request)
+        .await
 }
 
 fn refuse_loop(
@@ -190,11 +192,12 @@ impl Forward {
     fn observe(mut self, response: Response<Incoming>, survey: Survey) -> Response<ResponseBody> {
         self.connection.watched.signals.spell(std::mem::take(&mut self.spelled));
         let (mut head, body) = response.into_parts();
+        let media = read::media(&head.headers);
         if let Some(exchange) = &mut self.exchange {
-            let from = (&self.target, self.upstream.peer.ip());
-            exchange.with(|exchange| exchange.response_head(&mut head, survey, &self.connection, from));
+            let from = (&self.connection, &self.target, self.upstream.peer.ip());
+            exchange.with(|exchange| exchange.response_head(&mut head, survey, media, from));
         }
-        if !body.is_end_stream() && read::media(&head.headers) == Media::Events {
+        if !body.is_end_stream() && media == Media::Events {
             self.in_flight.streams();
         }
         let length = if body.is_end_stream() { hop::only_length(&head) } else { None };

@@ -1,7 +1,7 @@
 //! Header fields that matter to tracing: which of them a head has, the context
 //! and baggage that it carries, and writing both.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::TraceFlags;
 
 use super::hop::remove;
@@ -211,8 +211,18 @@ pub fn inject_baggage(headers: &mut HeaderMap, baggage: &Baggage) {
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
-    if let Ok(value) = HeaderValue::from_bytes(value) {
-        headers.insert(name, value);
+    match headers.entry(name) {
+        Entry::Occupied(there) if there.iter().map(HeaderValue::as_bytes).eq([value]) => {}
+        Entry::Occupied(mut there) => {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                there.insert(value);
+            }
+        }
+        Entry::Vacant(place) => {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                place.insert(value);
+            }
+        }
     }
 }
 

@@ -256,11 +256,15 @@ fn compose(own: Option<(&str, &str)>, change: &Ot, rest: Option<&Tracestate>) ->
     // A member with an empty value erases what others wrote under its name.
     let ot = match change {
         Ot::Keep => None,
-        Ot::Set(text) => Some((ot::KEY, text.as_str())),
+        Ot::Set(text) => Some((ot::KEY, &**text)),
         Ot::Remove => Some((ot::KEY, "")),
     };
-    if let (Some((key, value)), None, None) = (own, ot, rest) {
-        return [key, "=", value].concat();
+    if let (Some((key, value)), None) = (own, rest) {
+        // Both are of our own making, and far from any limit.
+        return match ot {
+            Some((other, text)) if !text.is_empty() => [key, "=", value, ",", other, "=", text].concat(),
+            _ => [key, "=", value].concat(),
+        };
     }
     let mut out = Vec::with_capacity(64 + rest.map_or(0, |r| r.as_str().len()));
     match (own, ot) {

@@ -8,6 +8,7 @@
 //! decision of one sidecar, which the others follow; nobody can know which
 //! share it stands for, so `ot=th` is not said then.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use opentelemetry::trace::TraceId;
@@ -57,7 +58,7 @@ pub enum Ot {
     /// It stays as the parent sent it, absent if it was absent.
     Keep,
     /// It becomes this text.
-    Set(String),
+    Set(Cow<'static, str>),
     /// It goes: nothing that it could say is known to be true.
     Remove,
 }
@@ -146,11 +147,11 @@ impl Sampler {
             && self.cap.as_ref().is_none_or(|cap| cap.take(now));
         let share_is_true = rate.is_none() && self.cap.as_ref().is_none_or(|cap| !cap.is_cutting(now));
         let ot = match (sampled && share_is_true, state) {
-            (true, None) if threshold == 0 => Ot::Set("th:0".to_owned()),
+            (true, None) if threshold == 0 => Ot::Set(Cow::Borrowed("th:0")),
             (true, state) => {
                 let mut state = state.unwrap_or_default();
                 state.threshold = Some(threshold);
-                Ot::Set(state.encode())
+                Ot::Set(state.encode().into())
             }
             (false, Some(state)) => without_threshold(state),
             (false, None) => Ot::Keep,
@@ -192,7 +193,7 @@ fn without_threshold(mut state: OtelState) -> Ot {
         return Ot::Keep;
     }
     let text = state.encode();
-    if text.is_empty() { Ot::Remove } else { Ot::Set(text) }
+    if text.is_empty() { Ot::Remove } else { Ot::Set(text.into()) }
 }
 
 /// `T = round((1 - p) * 2^56)`.

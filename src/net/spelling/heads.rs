@@ -17,12 +17,12 @@ use super::Spelled;
 pub struct Heads {
     kind: Kind,
     place: Place,
-    /// The line that is being read, as far as it came before now.
-    line: Vec<u8>,
-    /// The head that is being read.
+    /// The head that is being read, as far as it came before now.
+    raw: Vec<u8>,
+    /// Where in it the line begins whose end has not come.
+    line: usize,
+    /// What is known of it.
     head: Head,
-    /// How many bytes of it have come.
-    length: usize,
     /// Those that were read and not asked for: one, unless a client sends
     /// requests without waiting for answers.
     complete: VecDeque<Spelled>,
@@ -51,10 +51,9 @@ enum Place {
 
 #[derive(Debug, Default)]
 struct Head {
-    names: Spelled,
-    /// Whether any name is not in lower case.
-    spelled: bool,
     begun: bool,
+    /// Where its fields begin, behind the first line.
+    fields: usize,
     /// What follows it.
     body: Body,
 }
@@ -139,39 +138,52 @@ impl Heads {
     }
 
     /// Reads lines of a head; gives what follows where it ends.
-    fn head<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
-        while let Some(end) = memchr(b'\n', bytes) {
-            let (line, after) = (&bytes[..end], &bytes[end + 1..]);
-            bytes = after;
-            self.length += line.len();
-            if self.length > self.max {
-                break;
-            }
-            let ended = if self.line.is_empty() {
+    fn head<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        // How much was read, and how much of that is in `raw`.
+        let (mut read, mut kept) = (0, 0);
+        while let Some(end) = memchr(b'\n', &bytes[read..]) {
+            let line = &bytes[read..read + end];
+            read += end + 1;
+            let ended = if self.raw.len() == self.line {
                 self.head.line(self.kind, line)
             } else {
-                self.line.extend_from_slice(line);
-                let line = std::mem::take(&mut self.line);
-                self.head.line(self.kind, &line)
+                // It came in pieces.
+                self.raw.extend_from_slice(&bytes[kept..read]);
+                kept = read;
+                self.head.line(self.kind, &self.raw[self.line..self.raw.len() - 1])
             };
+            self.line = self.raw.len();
+            let length = self.raw.len() + read - kept;
+            if length > self.max {
+                break;
+            }
+            if !self.head.begun {
+                self.raw.clear();
+                (self.line, kept) = (0, read);
+            } else if self.head.fields == 0 {
+                self.head.fields = length;
+            }
             if ended {
+                self.raw.extend_from_slice(&bytes[kept..read]);
                 self.ended();
-                return bytes;
+                return &bytes[read..];
             }
         }
-        self.length += bytes.len();
-        if self.length > self.max {
+        if self.raw.len() + bytes.len() - kept > self.max {
             // hyper refuses it.
             self.stop();
         } else {
-            self.line.extend_from_slice(bytes);
+            self.raw.extend_from_slice(&bytes[kept..]);
+            if read > 0 {
+                self.line = self.raw.len() - (bytes.len() - read);
+            }
         }
         &[]
     }
 
     fn ended(&mut self) {
-        let head = std::mem::take(&mut self.head);
-        self.start_over();
+        let (head, mut raw) = (std::mem::take(&mut self.head), std::mem::take(&mut self.raw));
+        self.line = 0;
         self.place = match head.body {
             Body::Interim => return,
             Body::Opaque => Place::Off,
@@ -183,17 +195,18 @@ impl Heads {
             // The next one is announced.
             self.place = Place::Off;
         }
-        self.held += head.names.0.len();
+        raw.drain(..head.fields);
+        self.held += raw.len();
         if self.held > self.max {
             return self.stop();
         }
-        self.complete.push_back(if head.spelled { head.names } else { Spelled::default() });
+        self.complete.push_back(Spelled(raw));
     }
 
     fn start_over(&mut self) {
         self.head = Head::default();
-        self.line = Vec::new();
-        self.length = 0;
+        self.raw.clear();
+        self.line = 0;
     }
 }
 
@@ -212,15 +225,11 @@ impl Head {
         if line.is_empty() {
             return true;
         }
-        let Some(colon) = memchr(b':', line) else { return false };
-        let (name, value) = line.split_at(colon);
-        self.names.push(name);
-        self.spelled |= name.iter().any(u8::is_ascii_uppercase);
-        if kind == Kind::Requests {
-            match name.len() {
-                14 if name.eq_ignore_ascii_case(b"content-length") => self.length_is(&value[1..]),
-                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.is_chunked(),
-                _ => {}
+        if kind == Kind::Requests && matches!(line[0], b'c' | b'C' | b't' | b'T') {
+            if let Some(length) = value_of(line, b"content-length:") {
+                self.length_is(length);
+            } else if value_of(line, b"transfer-encoding:").is_some() {
+                self.is_chunked();
             }
         }
         false
@@ -239,6 +248,11 @@ impl Head {
             self.body = Body::Chunked;
         }
     }
+}
+
+fn value_of<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+    let (start, value) = line.split_at_checked(name.len())?;
+    start.eq_ignore_ascii_case(name).then_some(value)
 }
 
 /// Whether a response announces another (RFC 9110, 15.2). `101` is the last of HTTP.
