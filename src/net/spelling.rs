@@ -16,18 +16,38 @@ mod respelled;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 use memchr::memchr;
 
 pub use heads::Heads;
 pub use respelled::Respelled;
 
-/// The fields of one head as they came. Only their names are ever used.
-#[derive(Default, PartialEq, Eq)]
+/// The field names of one head as they were spelled, in their order; empty
+/// where all of them were in lower case. Each has its length in front.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Spelled(Vec<u8>);
 
+/// In the length of a name: it was given back already.
+const USED: u16 = 1 << 15;
+
 impl Spelled {
+    /// The names in these lines.
+    fn of(fields: &[u8]) -> Self {
+        // More than the names and their lengths take.
+        let mut names = Vec::with_capacity(fields.len());
+        let mut rest = fields;
+        while let Some(end) = memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            if let Some(colon) = memchr(b':', line)
+                && let Ok(length @ 0..USED) = u16::try_from(colon)
+            {
+                names.extend_from_slice(&length.to_le_bytes());
+                names.extend_from_slice(&line[..colon]);
+            }
+            rest = after;
+        }
+        Spelled(names)
+    }
+
     /// Whether there is nothing to give back.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -44,17 +64,14 @@ impl Spelled {
 
     fn spell_between(&mut self, mut at: usize, end: usize, name: &mut [u8], next: &mut usize) -> bool {
         while at < end {
-            let (_, line) = self.0.split_at_mut(at);
-            let found = line.len() > name.len()
-                && line[name.len()] == b':'
-                && line[..name.len()].eq_ignore_ascii_case(name);
-            if found {
-                name.copy_from_slice(&line[..name.len()]);
+            let Some((length, names)) = self.0[at..].split_first_chunk_mut::<2>() else { return false };
+            let given = u16::from_le_bytes(*length);
+            let spelled = &names[..usize::from(given & !USED).min(names.len())];
+            at += 2 + spelled.len();
+            if given & USED == 0 && is_spelling_of(spelled, name) {
+                name.copy_from_slice(spelled);
                 // So that the next field of this name gets the next spelling.
-                line[name.len()] = b' ';
-            }
-            at += memchr(b'\n', line).map_or(line.len(), |end| end + 1);
-            if found {
+                *length = (given | USED).to_le_bytes();
                 *next = at;
                 return true;
             }
@@ -63,9 +80,23 @@ impl Spelled {
     }
 }
 
-impl fmt::Debug for Spelled {
-    /// Without the values, which may be secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spelled").field("bytes", &self.0.len()).finish_non_exhaustive()
-    }
+/// Whether `spelled` in lower case is `name`, which is in lower case.
+fn is_spelling_of(spelled: &[u8], name: &[u8]) -> bool {
+    let (words, rest) = spelled.as_chunks::<8>();
+    let (name_words, name_rest) = name.as_chunks::<8>();
+    spelled.len() == name.len()
+        && words.iter().zip(name_words).all(|(a, b)| lower(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b))
+        && rest.eq_ignore_ascii_case(name_rest)
+}
+
+/// Eight bytes in lower case at once.
+fn lower(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let low = word & !TOPS;
+    // The top bit of a byte says of its other bits: at least `A`; above `Z`.
+    let from_a = low + (0x80 - b'A' as u64) * ONES;
+    let above_z = low + (0x7f - b'Z' as u64) * ONES;
+    let upper = (from_a ^ above_z) & !word & TOPS;
+    word | (upper >> 2)
 }

@@ -54,6 +54,8 @@ struct Head {
     begun: bool,
     /// Where its fields begin, behind the first line.
     fields: usize,
+    /// Whether any name is not in lower case.
+    spelled: bool,
     /// What follows it.
     body: Body,
 }
@@ -164,8 +166,13 @@ impl Heads {
                 self.head.fields = length;
             }
             if ended {
-                self.raw.extend_from_slice(&bytes[kept..read]);
-                self.ended();
+                if self.raw.is_empty() {
+                    self.ended(&bytes[kept..read]);
+                } else {
+                    self.raw.extend_from_slice(&bytes[kept..read]);
+                    let raw = std::mem::take(&mut self.raw);
+                    self.ended(&raw);
+                }
                 return &bytes[read..];
             }
         }
@@ -181,8 +188,8 @@ impl Heads {
         &[]
     }
 
-    fn ended(&mut self) {
-        let (head, mut raw) = (std::mem::take(&mut self.head), std::mem::take(&mut self.raw));
+    fn ended(&mut self, raw: &[u8]) {
+        let head = std::mem::take(&mut self.head);
         self.line = 0;
         self.place = match head.body {
             Body::Interim => return,
@@ -195,12 +202,12 @@ impl Heads {
             // The next one is announced.
             self.place = Place::Off;
         }
-        raw.drain(..head.fields);
-        self.held += raw.len();
+        let spelled = if head.spelled { Spelled::of(&raw[head.fields..]) } else { Spelled::default() };
+        self.held += spelled.0.len();
         if self.held > self.max {
             return self.stop();
         }
-        self.complete.push_back(Spelled(raw));
+        self.complete.push_back(spelled);
     }
 
     fn start_over(&mut self) {
@@ -224,6 +231,9 @@ impl Head {
         }
         if line.is_empty() {
             return true;
+        }
+        if !self.spelled {
+            self.spelled = line.iter().take_while(|b| **b != b':').any(u8::is_ascii_uppercase);
         }
         if kind == Kind::Requests && matches!(line[0], b'c' | b'C' | b't' | b'T') {
             if let Some(length) = value_of(line, b"content-length:") {

@@ -78,6 +78,21 @@ fn names_that_moved_were_added_or_are_gone_do_no_harm() {
 }
 
 #[test]
+fn lower_case_needs_nothing() {
+    let head = b"GET / HTTP/1.1\r\nhost: A\r\naccept: X\r\n\r\n";
+    assert!(heads(Heads::of_requests(MAX), head, 100).take().is_empty());
+}
+
+#[test]
+fn lower_case_of_eight_bytes_is_that_of_each() {
+    for byte in 0..=u8::MAX {
+        let bytes = [byte, b'A', byte, 0xff, 0, byte, b'Z', byte];
+        let lower = super::lower(u64::from_le_bytes(bytes)).to_le_bytes();
+        assert_eq!(lower, bytes.map(|byte| byte.to_ascii_lowercase()));
+    }
+}
+
+#[test]
 fn what_is_not_a_head_is_not_touched() {
     let spelled = || heads(Heads::of_requests(MAX), REQUESTS[2].as_bytes(), 100).take();
     for bytes in
