@@ -89,14 +89,39 @@ fn is_spelling_of(spelled: &[u8], name: &[u8]) -> bool {
         && rest.eq_ignore_ascii_case(name_rest)
 }
 
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+/// The top bit of each byte.
+const TOPS: u64 = ONES << 7;
+
 /// Eight bytes in lower case at once.
 fn lower(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
+    word | (upper(word) >> 2)
+}
+
+/// The top bit of each of eight bytes that is an upper-case letter.
+fn upper(word: u64) -> u64 {
     let low = word & !TOPS;
     // The top bit of a byte says of its other bits: at least `A`; above `Z`.
     let from_a = low + (0x80 - b'A' as u64) * ONES;
     let above_z = low + (0x7f - b'Z' as u64) * ONES;
-    let upper = (from_a ^ above_z) & !word & TOPS;
-    word | (upper >> 2)
+    (from_a ^ above_z) & !word & TOPS
+}
+
+/// Whether there is an upper-case letter in front of the first colon.
+fn has_upper_in_name(line: &[u8]) -> bool {
+    let (words, rest) = line.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let other = word ^ (b':' as u64 * ONES);
+        // The lowest bit that is set marks the first colon for certain.
+        let colons = other.wrapping_sub(ONES) & !other & TOPS;
+        let before = colons.wrapping_sub(1) & !colons;
+        if upper(word) & before != 0 {
+            return true;
+        }
+        if colons != 0 {
+            return false;
+        }
+    }
+    rest.iter().take_while(|byte| **byte != b':').any(u8::is_ascii_uppercase)
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use memchr::memchr;
 
-use super::Spelled;
+use super::{Spelled, has_upper_in_name};
 
 /// Reads the heads off one direction of a connection.
 #[derive(Debug, Default)]
@@ -233,7 +233,7 @@ impl Head {
             return true;
         }
         if !self.spelled {
-            self.spelled = line.iter().take_while(|b| **b != b':').any(u8::is_ascii_uppercase);
+            self.spelled = has_upper_in_name(line);
         }
         if kind == Kind::Requests && matches!(line[0], b'c' | b'C' | b't' | b'T') {
             if let Some(length) = value_of(line, b"content-length:") {
