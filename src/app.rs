@@ -1,6 +1,7 @@
 //! Wires a sidecar together: sockets first, then the worker threads, then the
 //! thread that exports spans and answers on the admin port.
 
+mod signals;
 pub mod stdio;
 mod stop;
 mod tls;
@@ -15,14 +16,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
+use self::signals::Signals;
 use self::tls::Tls;
 
 use crate::admin::{Admin, AppProbes, Level, Page, Readiness};
 use crate::check;
 use crate::config::Config;
-use crate::export::lines::{self, Lines};
+use crate::export::lines;
 use crate::export::{self, Exporter, Task};
 use crate::metrics::Metrics;
 use crate::net::listen;
@@ -30,7 +32,6 @@ use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsError;
 use crate::proxy::accept::{self, Door};
-use crate::proxy::access_log::AccessLog;
 use crate::proxy::budget::Budget;
 use crate::proxy::held::HeldSpans;
 use crate::proxy::notices::{self, Notices, Post};
@@ -181,13 +182,16 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
         recorder: exporter.worker(),
         metrics: metrics.notices.clone(),
     });
+    let registry = Arc::new(registry);
+    let (signals, access_log, writer) = Signals::new(config, &metrics, &registry)?;
+    sidecar.access_log = writer;
     let effective = Arc::new(Mutex::new(config.clone()));
     let admin = Admin {
         readiness: readiness.clone(),
         level,
         operations: metrics.operations.clone(),
         agent: config.resource.service_name().to_owned(),
-        registry: Arc::new(registry),
+        registry,
         probes: AppProbes::new(
             config.app_probes.clone(),
             Resolver::default(),
@@ -203,15 +207,6 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
     let resolver = Resolver::default();
     let (started, starts) = sync_channel(config.workers + 1);
     let held = Budget::new(config.limits.held_bytes);
-    let (access_log, writer) = match config.access_log {
-        true => {
-            let dropped = metrics.access_log_dropped.clone();
-            let (lines, writer) = Lines::to(io::stdout(), dropped).map_err(StartError::Thread)?;
-            (Some(AccessLog::new(lines, &service)), Some(writer))
-        }
-        false => (None, None),
-    };
-    sidecar.access_log = writer;
     for index in 0..config.workers {
         let worker = Worker {
             settings: Arc::clone(&settings),
@@ -243,6 +238,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
         admin,
         reload,
         post,
+        signals,
         exporter,
         task,
         flush_timeout: config.limits.flush_timeout,
@@ -525,6 +521,7 @@ struct Control {
     admin: Admin,
     reload: Reload,
     post: Option<Post>,
+    signals: Signals,
     exporter: Exporter,
     task: Option<Task>,
     flush_timeout: Duration,
@@ -540,8 +537,11 @@ impl Control {
         let readiness = self.admin.readiness.clone();
         tokio::spawn(watch);
         tokio::spawn(self.reload.run());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let post = self.post.map(|post| tokio::spawn(post.run(async { drop(stopped.await) })));
+        let (stop, stopped) = watch::channel(());
+        let mut signals = self.signals.spawn(&stopped, self.flush_timeout);
+        let mut told = stopped.clone();
+        let until_told = async move { while told.changed().await.is_ok() {} };
+        let post = self.post.map(|post| tokio::spawn(post.run(until_told)));
         let export = self.task.map(|task| tokio::spawn(task.run()));
         let listener = self.listener.map(tokio::net::TcpListener::from_std).transpose();
         match listener {
@@ -570,5 +570,6 @@ impl Control {
         if let Some(export) = export {
             let _ = export.await;
         }
+        while signals.join_next().await.is_some() {}
     }
 }

@@ -101,6 +101,13 @@ impl fmt::Debug for Page {
     }
 }
 
+/// All metrics as OpenMetrics; nothing where one cannot be encoded, which is none of ours.
+pub fn openmetrics(registry: &Registry, operations: &Operations, agent: &str) -> String {
+    let accept = std::iter::once("application/openmetrics-text");
+    let encoded = exposition::encode(registry, |out| operations.encode(agent, out), accept);
+    encoded.map(|(_, text)| text).unwrap_or_default()
+}
+
 impl Admin {
     /// Serves the listener until the future is dropped; the connections that
     /// are open then close with it.

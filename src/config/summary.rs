@@ -80,6 +80,8 @@ impl Config {
                 "capture_arguments": attributes.capture_arguments,
             },
             "export": self.export.describe(),
+            "metrics": self.export.metrics.as_ref().map(|metrics| metrics.otlp.describe()),
+            "logs": self.export.logs.as_ref().map(|logs| logs.otlp.describe()),
             "log": { "level": self.log_level.to_string(), "json": self.log_json, "access_log": self.access_log },
         });
         format!("{value:#}\n")

@@ -1,7 +1,10 @@
 //! What the export pipeline is told: one plain struct, and its reading from the standard environment variables.
 //!
 //! Source: OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter". A
-//! variable of the traces signal beats the general one.
+//! variable of a signal beats the general one.
+
+mod bounds;
+mod signals;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,10 +12,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+pub use self::signals::{LogsConfig, MetricsConfig};
 use crate::export::endpoint::{Endpoint, EndpointError};
 use crate::export::env::{Env, Warning, key_value_list, shown};
 use crate::export::queue::QueueConfig;
 use crate::export::retry::RetryConfig;
+use crate::export::signal::Signal;
 use crate::net::tls::{ClientFiles, Identity, Roots, TlsError};
 use crate::trace::span::SpanLimits;
 
@@ -21,6 +26,10 @@ use crate::trace::span::SpanLimits;
 pub struct ExportConfig {
     /// The collector, if spans are sent to one.
     pub otlp: Option<OtlpConfig>,
+    /// Where metrics go, if anywhere.
+    pub metrics: Option<MetricsConfig>,
+    /// Where the access log goes as log records, if anywhere.
+    pub logs: Option<LogsConfig>,
     /// Whether finished traces are printed.
     pub console: bool,
     /// The bounds of the queue and of a batch.
@@ -32,6 +41,8 @@ pub struct ExportConfig {
 /// How the collector is spoken to.
 #[derive(Clone, PartialEq)]
 pub struct OtlpConfig {
+    /// What it is sent.
+    pub signal: Signal,
     /// Its address.
     pub endpoint: Endpoint,
     /// The encoding and transport.
@@ -122,6 +133,8 @@ impl Default for ExportConfig {
     fn default() -> Self {
         Self {
             otlp: Some(OtlpConfig::default()),
+            metrics: None,
+            logs: None,
             console: false,
             queue: QueueConfig::default(),
             span_limits: SpanLimits::default(),
@@ -132,7 +145,8 @@ impl Default for ExportConfig {
 impl Default for OtlpConfig {
     fn default() -> Self {
         Self {
-            endpoint: default_endpoint(Protocol::HttpProtobuf),
+            signal: Signal::Traces,
+            endpoint: default_endpoint(Signal::Traces, Protocol::HttpProtobuf),
             protocol: Protocol::HttpProtobuf,
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
@@ -160,6 +174,23 @@ impl fmt::Debug for OtlpConfig {
     }
 }
 
+impl OtlpConfig {
+    /// The collector in words and without secrets.
+    pub fn describe(&self) -> String {
+        let protocol = match self.protocol {
+            Protocol::Grpc => "grpc",
+            Protocol::HttpProtobuf => "http/protobuf",
+            Protocol::HttpJson => "http/json",
+        };
+        let mut text = format!("OTLP over {protocol} to {}", self.endpoint);
+        if !self.headers.is_empty() {
+            let names: Vec<_> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+            text.push_str(&format!(" with {}", names.join(", ")));
+        }
+        text
+    }
+}
+
 impl ExportConfig {
     /// Reads the standard variables through `get`. What could not be understood is in the warnings and was ignored.
     ///
@@ -172,14 +203,18 @@ impl ExportConfig {
         let exporters = exporters(&mut env)?;
         let disabled = env.flag("OTEL_SDK_DISABLED").unwrap_or(false);
         let otlp = match exporters.otlp && !disabled {
-            true => Some(otlp(&mut env)?),
+            true => Some(otlp(&mut env, Signal::Traces)?),
             false => None,
         };
+        let metrics = signals::metrics(&mut env, disabled)?;
+        let logs = signals::logs(&mut env, disabled)?;
         let config = Self {
             otlp,
+            metrics,
+            logs,
             console: exporters.console && !disabled,
-            queue: queue(&mut env),
-            span_limits: span_limits(&mut env),
+            queue: bounds::queue(&mut env),
+            span_limits: bounds::span_limits(&mut env),
         };
         Ok((config, env.warnings))
     }
@@ -187,19 +222,7 @@ impl ExportConfig {
     /// Where spans go, in words and without secrets.
     pub fn describe(&self) -> String {
         let mut text = match &self.otlp {
-            Some(otlp) => {
-                let protocol = match otlp.protocol {
-                    Protocol::Grpc => "grpc",
-                    Protocol::HttpProtobuf => "http/protobuf",
-                    Protocol::HttpJson => "http/json",
-                };
-                let mut text = format!("OTLP over {protocol} to {}", otlp.endpoint);
-                if !otlp.headers.is_empty() {
-                    let names: Vec<_> = otlp.headers.iter().map(|(name, _)| name.as_str()).collect();
-                    text.push_str(&format!(" with {}", names.join(", ")));
-                }
-                text
-            }
+            Some(otlp) => otlp.describe(),
             None if self.console => return "the console".to_owned(),
             None => return "nowhere".to_owned(),
         };
@@ -265,7 +288,7 @@ fn exporters(env: &mut Env<'_>) -> Result<Exporters, ConfigError> {
     Ok(chosen)
 }
 
-fn otlp(env: &mut Env<'_>) -> Result<OtlpConfig, ConfigError> {
+fn otlp(env: &mut Env<'_>, about: Signal) -> Result<OtlpConfig, ConfigError> {
     const PROTOCOLS: [(&str, Protocol); 3] = [
         ("grpc", Protocol::Grpc),
         ("http/protobuf", Protocol::HttpProtobuf),
@@ -274,60 +297,70 @@ fn otlp(env: &mut Env<'_>) -> Result<OtlpConfig, ConfigError> {
     const COMPRESSIONS: [(&str, Compression); 2] = [("gzip", Compression::Gzip), ("none", Compression::None)];
     let defaults = OtlpConfig::default();
     let protocol =
-        signal(env, "PROTOCOL", |env, name| env.word(name, &PROTOCOLS)).unwrap_or(defaults.protocol);
-    let text = |env: &mut Env<'_>, suffix| signal(env, suffix, |env, name| env.text(name));
+        signal(env, about, "PROTOCOL", |env, name| env.word(name, &PROTOCOLS)).unwrap_or(defaults.protocol);
+    let text = |env: &mut Env<'_>, suffix| signal(env, about, suffix, |env, name| env.text(name));
     let tls = TlsFiles {
         certificate: text(env, "CERTIFICATE").map(PathBuf::from),
         client_key: text(env, "CLIENT_KEY").map(PathBuf::from),
         client_certificate: text(env, "CLIENT_CERTIFICATE").map(PathBuf::from),
     };
     let mut retry = defaults.retry;
-    retry.max_total = env.timeout("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(retry.max_total);
+    if about == Signal::Traces {
+        retry.max_total = env.timeout("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(retry.max_total);
+    }
     Ok(OtlpConfig {
-        endpoint: endpoint(env, protocol)?,
+        signal: about,
+        endpoint: endpoint(env, about, protocol)?,
         protocol,
-        headers: signal(env, "HEADERS", headers).unwrap_or_default(),
-        timeout: signal(env, "TIMEOUT", |env, name| env.timeout(name)).unwrap_or(defaults.timeout),
+        headers: signal(env, about, "HEADERS", headers).unwrap_or_default(),
+        timeout: signal(env, about, "TIMEOUT", |env, name| env.timeout(name)).unwrap_or(defaults.timeout),
         connect_timeout: defaults.connect_timeout,
-        compression: signal(env, "COMPRESSION", |env, name| env.word(name, &COMPRESSIONS))
+        compression: signal(env, about, "COMPRESSION", |env, name| env.word(name, &COMPRESSIONS))
             .unwrap_or(defaults.compression),
         tls,
         retry,
     })
 }
 
-/// The value of the traces variable, else that of the general one.
+/// The value of the signal's variable, else that of the general one.
 fn signal<T>(
     env: &mut Env<'_>,
+    about: Signal,
     suffix: &str,
     mut read: impl FnMut(&mut Env<'_>, &str) -> Option<T>,
 ) -> Option<T> {
-    read(env, &format!("OTEL_EXPORTER_OTLP_TRACES_{suffix}"))
+    read(env, &format!("OTEL_EXPORTER_OTLP_{}_{suffix}", about.variable()))
         .or_else(|| read(env, &format!("OTEL_EXPORTER_OTLP_{suffix}")))
 }
 
-fn endpoint(env: &mut Env<'_>, protocol: Protocol) -> Result<Endpoint, ConfigError> {
-    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+fn endpoint(env: &mut Env<'_>, about: Signal, protocol: Protocol) -> Result<Endpoint, ConfigError> {
     const GENERAL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    let insecure = signal(env, "INSECURE", |env, name| env.flag(name)).unwrap_or(false);
-    let (variable, url, general) = match (env.text(TRACES), env.text(GENERAL)) {
-        (Some(url), _) => (TRACES, url, false),
+    let own = match about {
+        Signal::Traces => "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        Signal::Metrics => "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        Signal::Logs => "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    };
+    let insecure = signal(env, about, "INSECURE", |env, name| env.flag(name)).unwrap_or(false);
+    let (variable, url, general) = match (env.text(own), env.text(GENERAL)) {
+        (Some(url), _) => (own, url, false),
         (None, Some(url)) => (GENERAL, url, true),
-        (None, None) => return Ok(default_endpoint(protocol)),
+        (None, None) => return Ok(default_endpoint(about, protocol)),
     };
     let endpoint = match (protocol, general) {
         (Protocol::Grpc, _) => Endpoint::grpc(&url, insecure),
-        (_, true) => Endpoint::http_base(&url),
+        (_, true) => Endpoint::http_base_of(&url, about),
         (_, false) => Endpoint::http(&url),
     };
     endpoint.map_err(|error| ConfigError::Endpoint { variable, error })
 }
 
 /// The specification's `localhost`, at the port of the protocol.
-fn default_endpoint(protocol: Protocol) -> Endpoint {
-    let (port, path) = match protocol {
-        Protocol::Grpc => (4317, "/"),
-        Protocol::HttpProtobuf | Protocol::HttpJson => (4318, "/v1/traces"),
+fn default_endpoint(about: Signal, protocol: Protocol) -> Endpoint {
+    let (port, path) = match (protocol, about) {
+        (Protocol::Grpc, _) => (4317, "/"),
+        (_, Signal::Traces) => (4318, "/v1/traces"),
+        (_, Signal::Metrics) => (4318, "/v1/metrics"),
+        (_, Signal::Logs) => (4318, "/v1/logs"),
     };
     let path = http::uri::PathAndQuery::from_static(path);
     Endpoint { tls: false, host: "localhost".to_owned(), port, path, authorization: None }
@@ -368,38 +401,6 @@ fn headers(env: &mut Env<'_>, name: &str) -> Option<Vec<(HeaderName, HeaderValue
         headers.push((key, value));
     }
     Some(headers)
-}
-
-fn queue(env: &mut Env<'_>) -> QueueConfig {
-    const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
-    const SHORTEST_DELAY: Duration = Duration::from_millis(10);
-    let mut config = QueueConfig::default();
-    config.schedule_delay = env
-        .number::<u64>("OTEL_BSP_SCHEDULE_DELAY", 0)
-        .map_or(config.schedule_delay, |millis| Duration::from_millis(millis).max(SHORTEST_DELAY));
-    config.max_queue_spans = env.number("OTEL_BSP_MAX_QUEUE_SIZE", 1).unwrap_or(config.max_queue_spans);
-    config.max_batch_spans = env.number(BATCH, 1).unwrap_or(config.max_batch_spans);
-    if config.max_batch_spans > config.max_queue_spans {
-        if env.text(BATCH).is_some() {
-            env.warn(BATCH, format!("is larger than the queue; {} is used", config.max_queue_spans));
-        }
-        config.max_batch_spans = config.max_queue_spans;
-    }
-    config
-}
-
-fn span_limits(env: &mut Env<'_>) -> SpanLimits {
-    let defaults = SpanLimits::default();
-    let general_count = env.number("OTEL_ATTRIBUTE_COUNT_LIMIT", 0).unwrap_or(defaults.attribute_count);
-    let general_length = env.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0);
-    SpanLimits {
-        attribute_count: env.number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", 0).unwrap_or(general_count),
-        attribute_value_length: env.number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", 0).or(general_length),
-        link_count: env.number("OTEL_SPAN_LINK_COUNT_LIMIT", 0).unwrap_or(defaults.link_count),
-        link_attribute_count: env.number("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", 0).unwrap_or(general_count),
-        event_count: env.number("OTEL_SPAN_EVENT_COUNT_LIMIT", 0).unwrap_or(defaults.event_count),
-        event_attribute_count: env.number("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", 0).unwrap_or(general_count),
-    }
 }
 
 #[cfg(test)]

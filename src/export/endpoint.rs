@@ -6,9 +6,7 @@ use http::{HeaderValue, Uri, uri::PathAndQuery};
 
 use crate::export::base64;
 use crate::export::env::percent_decoded;
-
-/// The path below a general endpoint at which traces are received.
-const TRACES_PATH: &str = "v1/traces";
+use crate::export::signal::Signal;
 
 /// A collector's address. Shown without credentials and query, because both may be secrets.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,20 +35,28 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// An endpoint for all signals over HTTP: `v1/traces` is appended to its path.
+    /// An endpoint for all signals over HTTP, for traces: `v1/traces` is appended to its path.
     ///
     /// # Errors
     /// If it is not an absolute `http` or `https` URL.
     pub fn http_base(url: &str) -> Result<Self, EndpointError> {
+        Self::http_base_of(url, Signal::Traces)
+    }
+
+    /// The same for any signal, each of which has a path of its own.
+    ///
+    /// # Errors
+    /// If it is not an absolute `http` or `https` URL.
+    pub fn http_base_of(url: &str, signal: Signal) -> Result<Self, EndpointError> {
         let mut endpoint = Self::http(url)?;
         let base = endpoint.path.path().trim_end_matches('/');
         let query = endpoint.path.query().map(|query| format!("?{query}")).unwrap_or_default();
-        endpoint.path =
-            PathAndQuery::try_from(format!("{base}/{TRACES_PATH}{query}")).map_err(|_| EndpointError::Url)?;
+        endpoint.path = PathAndQuery::try_from(format!("{base}/{}{query}", signal.path()))
+            .map_err(|_| EndpointError::Url)?;
         Ok(endpoint)
     }
 
-    /// An endpoint for traces over HTTP: used as it is, with `/` if it has no path.
+    /// An endpoint for one signal over HTTP: used as it is, with `/` if it has no path.
     ///
     /// # Errors
     /// If it is not an absolute `http` or `https` URL.

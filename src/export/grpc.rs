@@ -18,8 +18,6 @@ use crate::export::env::{percent_decoded, shown};
 use crate::export::http::add_own_headers;
 use crate::export::verdict::{Encoding, RpcStatus, Verdict};
 
-const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-
 /// The status codes of gRPC that matter here.
 const OK: u16 = 0;
 const CANCELLED: u16 = 1;
@@ -56,9 +54,9 @@ pub(super) fn request(
     let uri = Uri::builder()
         .scheme(endpoint.scheme())
         .authority(endpoint.authority())
-        .path_and_query(METHOD)
+        .path_and_query(config.signal.method())
         .build();
-    *request.uri_mut() = uri.unwrap_or_else(|_| Uri::from_static(METHOD));
+    *request.uri_mut() = uri.unwrap_or_else(|_| Uri::from_static(config.signal.method()));
     let headers = request.headers_mut();
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

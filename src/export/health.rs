@@ -24,6 +24,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Health {
     endpoint: String,
+    /// What the collector is sent.
+    noun: &'static str,
     told: Mutex<Told>,
 }
 
@@ -42,8 +44,8 @@ struct Told {
 }
 
 impl Health {
-    /// `endpoint` is shown in the messages; it must hold no secret.
-    pub(super) fn new(endpoint: String) -> Self {
+    /// `endpoint` is shown in the messages; it must hold no secret. `noun` says what is sent there.
+    pub(super) fn new(endpoint: String, noun: &'static str) -> Self {
         let told = Told {
             now: State::Up,
             why: String::new(),
@@ -55,7 +57,7 @@ impl Health {
             rejected: None,
             dropping: None,
         };
-        Self { endpoint, told: Mutex::new(told) }
+        Self { endpoint, noun, told: Mutex::new(told) }
     }
 
     /// The state after an attempt. Said at once if it is a change, unless the last change was said a moment ago.
@@ -101,14 +103,14 @@ impl Health {
             return;
         }
         told.told = told.now;
-        let (endpoint, why) = (&self.endpoint, &told.why);
+        let (endpoint, noun, why) = (&self.endpoint, self.noun, &told.why);
         match told.now {
-            State::Up => tracing::warn!(%endpoint, "the collector accepts spans again"),
+            State::Up => tracing::warn!(%endpoint, "the collector accepts {noun} again"),
             State::Down => {
-                tracing::warn!(%endpoint, %why, "the collector is not available; spans wait in the queue")
+                tracing::warn!(%endpoint, %why, "the collector is not available; {noun} wait in the queue")
             }
             State::Refusing => {
-                tracing::warn!(%endpoint, %why, "the collector refuses our spans; they are lost")
+                tracing::warn!(%endpoint, %why, "the collector refuses our {noun}; they are lost")
             }
         }
     }

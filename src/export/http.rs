@@ -97,7 +97,8 @@ fn accepted(answer: &Answer) -> Verdict {
 fn json_partial_success(body: &[u8]) -> Option<Verdict> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let partial = answer.get("partialSuccess")?;
-    let rejected = match partial.get("rejectedSpans") {
+    let rejected = ["rejectedSpans", "rejectedDataPoints", "rejectedLogRecords"];
+    let rejected = match rejected.iter().find_map(|name| partial.get(name)) {
         Some(Value::String(number)) => number.parse().unwrap_or(0),
         Some(number) => number.as_u64().unwrap_or(0),
         None => 0,

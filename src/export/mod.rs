@@ -10,9 +10,13 @@ pub mod env;
 pub mod fuzz;
 pub mod lines;
 pub mod otlp;
+pub mod periodic;
+pub mod points;
 pub mod queue;
+pub mod records;
 pub mod resource;
 pub mod retry;
+pub mod signal;
 mod task;
 pub mod tree;
 
@@ -61,7 +65,7 @@ pub fn build(
         None => None,
         Some(otlp) => {
             let envelope = otlp::Envelope::new(&resource.to_proto());
-            Some(Arc::new(sender::Sender::new(otlp.clone(), envelope, metrics.clone(), hurried)?))
+            Some(Arc::new(sender::Sender::new(otlp.clone(), Some(envelope), metrics.clone(), hurried)?))
         }
     };
     let (command, commands) = mpsc::channel(MAX_COMMANDS);

@@ -7,8 +7,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use prost::Message;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -47,7 +45,8 @@ pub(super) enum Delivery {
 pub(super) struct Sender {
     config: OtlpConfig,
     dialer: Dialer,
-    envelope: Envelope,
+    /// What comes in front of spans; other signals are whole.
+    envelope: Option<Envelope>,
     gzip: AtomicBool,
     metrics: ExportMetrics,
     pub(super) health: Health,
@@ -61,7 +60,7 @@ const HURRIED_WAIT: Duration = Duration::from_millis(100);
 impl Sender {
     pub(super) fn new(
         config: OtlpConfig,
-        envelope: Envelope,
+        envelope: Option<Envelope>,
         metrics: ExportMetrics,
         hurry: watch::Receiver<bool>,
     ) -> Result<Self, TlsError> {
@@ -70,7 +69,7 @@ impl Sender {
             envelope,
             gzip: AtomicBool::new(config.compression == Compression::Gzip),
             metrics,
-            health: Health::new(config.endpoint.to_string()),
+            health: Health::new(config.endpoint.to_string(), config.signal.noun()),
             hurry,
             config,
         })
@@ -115,7 +114,7 @@ impl Sender {
 
     fn accepted(&self, encoding: Encoding, rejected: u64, message: &str) {
         if encoding == Encoding::Identity && self.gzip.swap(false, Ordering::Relaxed) {
-            tracing::warn!(endpoint = %self.config.endpoint, "the collector does not take gzip; spans are sent uncompressed from now on");
+            tracing::warn!(endpoint = %self.config.endpoint, "the collector does not take gzip; {} are sent uncompressed from now on", self.config.signal.noun());
         }
         self.health.found(State::Up, "");
         if rejected > 0 || !message.is_empty() {
@@ -171,10 +170,10 @@ impl Sender {
     /// The body of the request: the prefix and the spans as they are, unless the encoding asks for other bytes.
     fn body(&self, batch: &Batch, encoding: Encoding) -> Frames {
         let mut parts = Vec::with_capacity(batch.parts.len() + 2);
-        parts.push(Bytes::from(self.envelope.prefix(batch.bytes)));
+        parts.extend(self.envelope.as_ref().map(|envelope| Bytes::from(envelope.prefix(batch.bytes))));
         parts.extend(batch.parts.iter().cloned());
         if self.config.protocol == Protocol::HttpJson {
-            parts = vec![json(&parts)];
+            parts = vec![self.config.signal.json(&parts.concat()).into()];
         }
         if encoding == Encoding::Gzip {
             parts = vec![gzip(&parts)];
@@ -203,10 +202,4 @@ fn gzip(parts: &[Bytes]) -> Bytes {
         let _ = encoder.write_all(part);
     }
     encoder.finish().unwrap_or_default().into()
-}
-
-/// The same request in OTLP's JSON. Decoding our own bytes cannot fail.
-fn json(parts: &[Bytes]) -> Bytes {
-    let request = ExportTraceServiceRequest::decode(parts.concat().as_slice()).unwrap_or_default();
-    serde_json::to_vec(&request).unwrap_or_default().into()
 }

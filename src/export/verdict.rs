@@ -28,6 +28,7 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) const ACCEPTED: Self = Self::Accepted { rejected: 0, message: String::new() };
 
+    /// The answers of all signals have the same fields under the same numbers.
     pub(super) fn from_response(response: ExportTraceServiceResponse) -> Self {
         let partial = response.partial_success.unwrap_or_default();
         Self::Accepted {

@@ -9,6 +9,7 @@ pub mod operations;
 mod peers;
 mod proxy;
 mod reload;
+mod signals;
 
 pub use export::ExportMetrics;
 pub use injector::InjectorMetrics;
@@ -16,6 +17,7 @@ pub use notices::NoticeMetrics;
 pub use peers::PeerMetrics;
 pub use proxy::ProxyMetrics;
 pub use reload::ReloadMetrics;
+pub use signals::SignalMetrics;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -33,6 +35,10 @@ pub struct Metrics {
     pub peers: PeerMetrics,
     /// What became of changes of the configuration.
     pub reload: ReloadMetrics,
+    /// Metrics that were to be sent.
+    pub otlp_metrics: SignalMetrics,
+    /// Lines of the access log that were to be sent as log records.
+    pub otlp_logs: SignalMetrics,
     /// Held spans that made room before their time.
     pub held_evicted: Counter,
     /// Traces, and neighbours of traces, that found no room to be known.
@@ -92,6 +98,16 @@ impl Metrics {
             export: ExportMetrics::register(registry),
             proxy: ProxyMetrics::register(registry, parent_methods),
             peers: PeerMetrics::register(registry, &["pending", "sessions", "tasks", "states"]),
+            otlp_metrics: SignalMetrics::register(
+                registry,
+                "meshtrace_otlp_metrics",
+                "Exports of metrics over OTLP by result",
+            ),
+            otlp_logs: SignalMetrics::register(
+                registry,
+                "meshtrace_otlp_log_records",
+                "Log records over OTLP by result",
+            ),
             reload: ReloadMetrics::register(registry),
         }
     }

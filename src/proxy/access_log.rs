@@ -1,5 +1,5 @@
 //! The access log: one JSON line for each request, with the names that our
-//! own diagnostics have too.
+//! own diagnostics have too, or the same as a log record.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -7,14 +7,17 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
 use crate::export::lines::Lines;
+use crate::export::records::{Record, Records, Said};
 use crate::metrics::operations::Outcome;
 use crate::trace::time;
 
 /// Where the lines of a worker go.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    /// The stream.
-    pub lines: Lines,
+    /// The stream, where lines are asked for.
+    pub lines: Option<Lines>,
+    /// The way to the collector, where records are.
+    pub records: Option<Records>,
     /// The name of the agent, as JSON.
     agent: String,
 }
@@ -46,14 +49,19 @@ pub struct End {
 }
 
 impl AccessLog {
-    /// A log of this agent.
-    pub fn new(lines: Lines, agent: &str) -> Self {
-        AccessLog { lines, agent: json(agent) }
+    /// A log of this agent; `None` where it would go nowhere.
+    pub fn new(lines: Option<Lines>, records: Option<Records>, agent: &str) -> Option<Self> {
+        (lines.is_some() || records.is_some()).then(|| AccessLog { lines, records, agent: json(agent) })
     }
 
-    /// Writes the line of a request that ended.
-    pub fn write(&self, entry: &Entry, end: &End) {
-        self.lines.push(self.line(entry, end).as_bytes());
+    /// Writes what there is to say of a request that ended.
+    pub fn write(&self, entry: Entry, end: &End) {
+        if let Some(lines) = &self.lines {
+            lines.push(self.line(&entry, end).as_bytes());
+        }
+        if let Some(records) = &self.records {
+            records.push(record(entry, end));
+        }
     }
 
     fn line(&self, entry: &Entry, end: &End) -> String {
@@ -82,6 +90,22 @@ impl AccessLog {
     }
 }
 
+/// The same as a record. The agent is the resource that it is about.
+fn record(entry: Entry, end: &End) -> Record {
+    let direction = if entry.outbound { "outbound" } else { "inbound" };
+    let text = |text: &str| Said::Text(text.to_owned());
+    let mut attributes = vec![
+        ("direction", text(direction)),
+        ("method", Said::Text(entry.method)),
+        ("target", Said::Text(entry.target)),
+        ("status", text(end.outcome.status.as_str())),
+        ("duration_ms", Said::Double(end.took.as_secs_f64() * 1e3)),
+        ("bytes", Said::Int(i64::try_from(end.bytes).unwrap_or(i64::MAX))),
+    ];
+    attributes.extend(end.outcome.error.map(|error| ("error.type", Said::Text(error.to_string()))));
+    Record { at: end.at, body: "request", attributes, context: entry.context }
+}
+
 /// A text as JSON, in quotes.
 fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -96,7 +120,7 @@ mod tests {
     #[test]
     fn a_line_is_one_json_object_whatever_peers_choose() {
         let (lines, _writer) = Lines::to(std::io::sink(), Counter::default()).unwrap();
-        let log = AccessLog::new(lines, "weather \"x\"");
+        let log = AccessLog::new(Some(lines), None, "weather \"x\"").unwrap();
         let entry = Entry {
             outbound: true,
             method: "tools/call".into(),

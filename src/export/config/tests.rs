@@ -199,3 +199,57 @@ fn what_would_be_wrong_to_ignore_is_refused_by_name() {
     let error = read(&[("OTEL_CONFIG_FILE", "/etc/otel.yaml")]).unwrap_err().to_string();
     assert!(error.starts_with("OTEL_CONFIG_FILE: "), "{error}");
 }
+
+#[test]
+fn metrics_and_logs_go_out_where_they_are_asked_for() {
+    let off = quiet(&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://c:1"), ("OTEL_LOGS_EXPORTER", "none")]);
+    assert_eq!((off.metrics, off.logs), (None, None));
+    let asked = [("OTEL_METRICS_EXPORTER", "otlp"), ("OTEL_LOGS_EXPORTER", "otlp")];
+    let both = quiet(&asked);
+    let (metrics, logs) = (both.metrics.unwrap(), both.logs.unwrap());
+    assert_eq!(metrics.otlp.endpoint.to_string(), "http://localhost:4318/v1/metrics");
+    assert_eq!((metrics.interval.as_secs(), metrics.otlp.retry.max_total.as_secs()), (60, 30));
+    assert!(metrics.exemplars);
+    assert_eq!(logs.otlp.endpoint.to_string(), "http://localhost:4318/v1/logs");
+    assert_eq!((logs.delay.as_secs(), logs.max_queue, logs.max_batch), (1, 2_048, 512));
+    let disabled = quiet(&[asked[0], asked[1], ("OTEL_SDK_DISABLED", "true")]);
+    assert_eq!((disabled.metrics, disabled.logs), (None, None));
+    let set = quiet(&[
+        asked[0],
+        asked[1],
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:1/base"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs:2"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "k=v"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "7"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "1000"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "100"),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "5"),
+    ]);
+    let (metrics, logs) = (set.metrics.unwrap(), set.logs.unwrap());
+    assert_eq!(metrics.otlp.endpoint.to_string(), "http://c:1/base/v1/metrics");
+    assert_eq!((metrics.otlp.protocol, metrics.otlp.headers.len()), (Protocol::HttpJson, 1));
+    assert_eq!((metrics.otlp.timeout.as_millis(), metrics.otlp.retry.max_total.as_secs()), (7, 1));
+    assert_eq!((metrics.interval.as_secs(), metrics.exemplars), (5, false));
+    assert_eq!(
+        (logs.otlp.endpoint.to_string().as_str(), logs.otlp.protocol),
+        ("http://logs:2/", Protocol::Grpc)
+    );
+    assert_eq!((logs.max_queue, logs.max_batch, logs.delay.as_millis()), (100, 100, 10));
+    assert_eq!(set.otlp.unwrap().endpoint.to_string(), "http://c:1/base/v1/traces");
+    let (config, warnings) = read(&[
+        ("OTEL_METRICS_EXPORTER", "prometheus,otlp"),
+        ("OTEL_LOGS_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+    ])
+    .unwrap();
+    assert!(config.metrics.is_some_and(|metrics| metrics.interval.as_secs() == 60) && config.logs.is_none());
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    let refused = read(&[asked[0], ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "c:1")]).unwrap_err();
+    assert!(refused.to_string().starts_with("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"), "{refused}");
+}

@@ -498,7 +498,7 @@ impl Waiting {
         self.kin = None;
         if let (Some(entry), Some(log)) = (self.log.take(), &worker.access_log) {
             let end = End { outcome: self.outcome, took, bytes: self.bytes, at: SystemTime::now() };
-            log.write(&entry, &end);
+            log.write(*entry, &end);
         }
         if let Some(series) = self.series.take() {
             worker.operations.observe(series, self.outcome, took, exemplar);

@@ -6,6 +6,7 @@ mod grpc;
 mod http;
 mod queue;
 mod reference;
+mod signals;
 mod tls;
 
 use std::net::SocketAddr;

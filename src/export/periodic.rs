@@ -1,0 +1,101 @@
+//! Sends metrics in fixed intervals, and once more at the end.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::resource::v1;
+use prost::Message;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::export::Resource;
+use crate::export::config::MetricsConfig;
+use crate::export::connect::Lane;
+use crate::export::points::{self, Times};
+use crate::export::sender::{Batch, Delivery, Sender};
+use crate::metrics::{ExportMetrics, SignalMetrics};
+use crate::net::tls::TlsError;
+
+/// Makes the text of all metrics, as OpenMetrics.
+pub type Render = Box<dyn Fn() -> String + Send + Sync>;
+
+/// Sends metrics until it is told to stop.
+pub struct Periodic {
+    sender: Arc<Sender>,
+    hurry: watch::Sender<bool>,
+    resource: v1::Resource,
+    render: Render,
+    interval: Duration,
+    exemplars: bool,
+    start: u64,
+    metrics: SignalMetrics,
+}
+
+impl Periodic {
+    /// For what `render` makes, about this resource, counted from now on.
+    ///
+    /// # Errors
+    /// If a TLS file cannot be used.
+    pub fn new(
+        config: &MetricsConfig,
+        resource: &Resource,
+        metrics: SignalMetrics,
+        render: Render,
+    ) -> Result<Self, TlsError> {
+        let (hurry, hurried) = watch::channel(false);
+        let sender = Sender::new(config.otlp.clone(), None, ExportMetrics::default(), hurried)?;
+        Ok(Periodic {
+            sender: Arc::new(sender),
+            hurry,
+            resource: resource.to_proto(),
+            render,
+            interval: config.interval,
+            exemplars: config.exemplars,
+            start: unix_nanos(),
+            metrics,
+        })
+    }
+
+    /// Sends until `stop`, and what there is then for at most `last`.
+    pub async fn run(self, stop: impl Future<Output = ()>, last: Duration) {
+        let mut stop = pin!(stop);
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        let mut lane = Lane::default();
+        loop {
+            let export = async {
+                ticks.tick().await;
+                self.export(&mut lane).await;
+            };
+            tokio::select! {
+                () = export => {}
+                () = &mut stop => break,
+            }
+        }
+        // Nobody listens when there is nothing to hurry.
+        let _ = self.hurry.send(true);
+        if tokio::time::timeout(last, self.export(&mut lane)).await.is_err() {
+            self.metrics.failed.inc();
+        }
+    }
+
+    async fn export(&self, lane: &mut Lane) {
+        let times = Times { start: self.start, now: unix_nanos() };
+        let request = points::read(&(self.render)(), &self.resource, times, self.exemplars);
+        let body = request.encode_to_vec();
+        let batch = Batch { spans: 1, bytes: body.len(), parts: vec![Bytes::from(body)], number: 0 };
+        match self.sender.deliver(lane, &batch).await {
+            Delivery::Accepted { .. } => self.metrics.exported.inc(),
+            Delivery::Refused | Delivery::Expired => self.metrics.failed.inc(),
+        };
+    }
+}
+
+fn unix_nanos() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,212 @@
+//! Log records on their way to the collector: `opentelemetry/proto/logs/v1/logs.proto`. Whoever has a record never
+//! waits: over the bound it is dropped and counted.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
+use opentelemetry_proto::tonic::resource::v1;
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::export::Resource;
+use crate::export::config::LogsConfig;
+use crate::export::connect::Lane;
+use crate::export::otlp::{SCHEMA_URL, SCOPE_NAME};
+use crate::export::sender::{Batch, Delivery, Sender};
+use crate::metrics::{ExportMetrics, SignalMetrics};
+use crate::net::tls::TlsError;
+
+/// Something that is worth a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// When it happened.
+    pub at: SystemTime,
+    /// What it is, the same for all of its kind.
+    pub body: &'static str,
+    /// What is to be said of it.
+    pub attributes: Vec<(&'static str, Said)>,
+    /// The context that it belongs to, where there is one.
+    pub context: Option<(TraceId, SpanId, TraceFlags)>,
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Int(i64),
+    /// Any number.
+    Double(f64),
+}
+
+/// The way of records out. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Records {
+    out: mpsc::Sender<Record>,
+    metrics: SignalMetrics,
+}
+
+impl Records {
+    /// Hands a record over, if there is room.
+    pub fn push(&self, record: Record) {
+        if self.out.try_send(record).is_err() {
+            self.metrics.dropped.inc();
+        }
+    }
+}
+
+/// Sends records until it is told to stop.
+pub struct Forwarder {
+    records: mpsc::Receiver<Record>,
+    sender: Arc<Sender>,
+    hurry: watch::Sender<bool>,
+    resource: v1::Resource,
+    delay: Duration,
+    max_batch: usize,
+    metrics: SignalMetrics,
+}
+
+/// Makes the way out and its far end.
+///
+/// # Errors
+/// If a TLS file cannot be used.
+pub fn build(
+    config: &LogsConfig,
+    resource: &Resource,
+    metrics: SignalMetrics,
+) -> Result<(Records, Forwarder), TlsError> {
+    let (hurry, hurried) = watch::channel(false);
+    let sender = Sender::new(config.otlp.clone(), None, ExportMetrics::default(), hurried)?;
+    let (out, records) = mpsc::channel(config.max_queue);
+    let forwarder = Forwarder {
+        records,
+        sender: Arc::new(sender),
+        hurry,
+        resource: resource.to_proto(),
+        delay: config.delay,
+        max_batch: config.max_batch,
+        metrics: metrics.clone(),
+    };
+    Ok((Records { out, metrics }, forwarder))
+}
+
+impl Forwarder {
+    /// Sends until `stop`, and then what waits for at most `last`. What is left is counted as dropped.
+    pub async fn run(mut self, stop: impl Future<Output = ()>, last: Duration) {
+        let mut stop = pin!(stop);
+        let mut lane = Lane::default();
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                () = self.fill_and_send(&mut batch, &mut lane) => {}
+                () = &mut stop => break,
+            }
+        }
+        // Nobody listens when there is nothing to hurry.
+        let _ = self.hurry.send(true);
+        self.records.close();
+        let rest = async {
+            loop {
+                while batch.len() < self.max_batch
+                    && let Ok(record) = self.records.try_recv()
+                {
+                    batch.push(record);
+                }
+                if batch.is_empty() {
+                    return;
+                }
+                self.send(&mut batch, &mut lane).await;
+            }
+        };
+        let _ = tokio::time::timeout(last, rest).await;
+        let mut left = batch.len();
+        while self.records.try_recv().is_ok() {
+            left += 1;
+        }
+        self.metrics.dropped.inc_by(left as u64);
+    }
+
+    /// Gathers a batch for as long as its first record may wait. What is in `batch` stays there when this is dropped.
+    async fn fill_and_send(&mut self, batch: &mut Vec<Record>, lane: &mut Lane) {
+        if batch.is_empty() {
+            batch.extend(self.records.recv().await);
+        }
+        let until = Instant::now() + self.delay;
+        while batch.len() < self.max_batch {
+            let room = self.max_batch - batch.len();
+            match tokio::time::timeout_at(until, self.records.recv_many(batch, room)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        self.send(batch, lane).await;
+    }
+
+    async fn send(&self, records: &mut Vec<Record>, lane: &mut Lane) {
+        let count = records.len();
+        let body = request(records, &self.resource).encode_to_vec();
+        let batch = Batch { spans: count, bytes: body.len(), parts: vec![Bytes::from(body)], number: 0 };
+        let delivery = self.sender.deliver(lane, &batch).await;
+        records.clear();
+        let count = count as u64;
+        match delivery {
+            Delivery::Accepted { rejected } => {
+                self.metrics.exported.inc_by(count - rejected);
+                self.metrics.failed.inc_by(rejected);
+            }
+            Delivery::Refused | Delivery::Expired => _ = self.metrics.failed.inc_by(count),
+        }
+    }
+}
+
+fn request(records: &[Record], resource: &v1::Resource) -> ExportLogsServiceRequest {
+    let observed = unix_nanos(SystemTime::now());
+    let scope = InstrumentationScope {
+        name: SCOPE_NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let schema_url = SCHEMA_URL.to_owned();
+    let log_records = records.iter().map(|record| log_record(record, observed)).collect();
+    let scope_logs = vec![ScopeLogs { scope: Some(scope), log_records, schema_url: schema_url.clone() }];
+    let all = ResourceLogs { resource: Some(resource.clone()), scope_logs, schema_url };
+    ExportLogsServiceRequest { resource_logs: vec![all] }
+}
+
+fn log_record(record: &Record, observed: u64) -> LogRecord {
+    let value = |value| Some(AnyValue { value: Some(value) });
+    let attribute = |(key, said): &(&'static str, Said)| {
+        let said = match said {
+            Said::Text(text) => any_value::Value::StringValue(text.clone()),
+            Said::Int(number) => any_value::Value::IntValue(*number),
+            Said::Double(number) => any_value::Value::DoubleValue(*number),
+        };
+        KeyValue { key: (*key).to_owned(), value: value(said), ..KeyValue::default() }
+    };
+    let context = record.context;
+    LogRecord {
+        time_unix_nano: unix_nanos(record.at),
+        observed_time_unix_nano: observed,
+        severity_number: SeverityNumber::Info as i32,
+        severity_text: "INFO".to_owned(),
+        body: value(any_value::Value::StringValue(record.body.to_owned())),
+        attributes: record.attributes.iter().map(attribute).collect(),
+        flags: context.map_or(0, |(_, _, flags)| u32::from(flags.to_u8())),
+        trace_id: context.map(|(trace, ..)| trace.to_bytes().to_vec()).unwrap_or_default(),
+        span_id: context.map(|(_, span, _)| span.to_bytes().to_vec()).unwrap_or_default(),
+        ..LogRecord::default()
+    }
+}
+
+fn unix_nanos(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
