@@ -76,6 +76,8 @@ pub struct Options {
     pub capture_loopback_ports: Ports,
     /// Ports that are captured and passed on unread.
     pub opaque_ports: Ports,
+    /// Hosts that the sidecar speaks TLS to although the application says `http`.
+    pub egress_tls_origination: Vec<String>,
     /// `service.name`; `None` is the workload's name.
     pub service_name: Option<String>,
     /// The collector; `None` leaves it to the sidecar's default.
@@ -132,6 +134,7 @@ impl Options {
             skip_outbound_cidrs: Vec::new(),
             capture_loopback_ports: Ports::default(),
             opaque_ports: Ports::default(),
+            egress_tls_origination: Vec::new(),
             service_name: None,
             otlp_endpoint: None,
             sampler: None,
@@ -174,6 +177,9 @@ impl Options {
             }
             "capture-loopback-ports" => self.capture_loopback_ports = ports()?,
             "opaque-ports" => self.opaque_ports = ports()?,
+            "egress-tls-origination" => {
+                self.egress_tls_origination = value::hosts(text).ok_or_else(|| invalid(HOSTS))?;
+            }
             "service-name" => self.service_name = word(value::is_name, NAME)?,
             "otlp-endpoint" => self.otlp_endpoint = word(value::is_endpoint, ENDPOINT)?,
             "sampler" => self.sampler = word(value::is_sampler, SAMPLER)?,
@@ -226,6 +232,7 @@ const CAPTURE: &str = "auto, redirect, explicit or none";
 const PROBES: &str = "rewrite-tcp or none";
 const CPU: &str = "an amount of CPU such as 100m or 0.5, or nothing";
 const MEMORY: &str = "an amount of memory such as 64Mi, or nothing";
+const HOSTS: &str = "hosts with commas between, such as api.example.com,*.example.org:8443";
 const NAME: &str = "1 to 255 characters, none of them a control character";
 const ENDPOINT: &str = "an http:// or https:// URL; $(HOST_IP) may stand for the node's address";
 const SAMPLER: &str = "always_on, always_off, traceidratio, or one of these after parentbased_";
@@ -288,6 +295,8 @@ mod tests {
             ("skip-outbound-cidrs", "10.0.0.0/8, fd00::/8", "10.0.0.0/33"),
             ("capture-loopback-ports", "8080", "*"),
             ("opaque-ports", "9000-9010", "9010-9000"),
+            ("egress-tls-origination", "api.example.com, *.example.org:8443", "https://api.example.com"),
+            ("egress-tls-origination", "", "$(SECRET)"),
             ("service-name", "Wetter & Co", "a\nb"),
             ("otlp-endpoint", "http://$(HOST_IP):4318", "http://$(SECRET):4318"),
             ("otlp-endpoint", "https://collector.example", "collector:4317"),

@@ -243,6 +243,9 @@ fn env(plan: &Plan<'_>) -> Vec<Value> {
         ("OTEL_LOG_LEVEL", &options.log_level),
     ];
     env.extend(words.iter().filter_map(|(name, value)| Some(variable(name, value.as_deref()?))));
+    if !options.egress_tls_origination.is_empty() {
+        env.push(variable("MESHTRACE_TLS_ORIGINATE", &options.egress_tls_origination.join(",")));
+    }
     if plan.form == Form::Classic && !plan.app_ports.is_empty() {
         // Everybody is told to stop at once; the sidecar goes after the application.
         let ports = plan.app_ports.iter().map(u16::to_string).collect::<Vec<_>>();

@@ -1,7 +1,8 @@
 //! The grammar of single values: what an annotation of ours may say.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
+use crate::admission::ports::Ports;
 use crate::export::endpoint::Endpoint;
 
 /// The most characters of a wrong value that a message repeats.
@@ -35,6 +36,33 @@ fn cidr(text: &str) -> Option<String> {
     let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
     let length: u8 = digits.then(|| length.parse().ok())??;
     (length <= most).then(|| format!("{address}/{length}"))
+}
+
+/// The most hosts in one list, which is what the sidecar goes through for each call.
+const MAX_HOSTS: usize = 64;
+
+/// Hosts with commas between them, as `--tls-originate` of the sidecar takes them, which would not start with others.
+pub(super) fn hosts(text: &str) -> Option<Vec<String>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    let host = |text: &str| is_host(text).then(|| text.to_owned());
+    let list = text.split(',').map(|part| host(part.trim())).collect::<Option<Vec<_>>>()?;
+    (list.len() <= MAX_HOSTS).then_some(list)
+}
+
+/// A name, an address or a pattern of `*` and `?`; then, but for IPv6 addresses, a port.
+fn is_host(text: &str) -> bool {
+    let is_name =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*?".contains(&byte));
+    let (host, port) = match text.split_once(':') {
+        _ if text.parse::<Ipv6Addr>().is_ok() => return true,
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let is_port =
+        |text: &str| Ports::parse(text).is_some_and(|ports| ports.len() == 1 && !text.contains('-'));
+    (1..=253).contains(&host.len()) && is_name(host) && port.is_none_or(is_port)
 }
 
 /// `auto` is `None`.
@@ -99,6 +127,33 @@ mod tests {
         }
         assert!(cidrs(&vec!["10.0.0.0/8"; MAX_CIDRS].join(",")).is_some());
         assert!(cidrs(&vec!["10.0.0.0/8"; MAX_CIDRS + 1].join(",")).is_none());
+    }
+
+    #[test]
+    fn hosts_are_those_that_the_sidecar_takes() {
+        assert_eq!(
+            hosts("a.example:8443 , *.b,10.1.2.3,fd00::1").unwrap(),
+            ["a.example:8443", "*.b", "10.1.2.3", "fd00::1"]
+        );
+        for bad in [
+            "a,",
+            "http://a",
+            "a:0",
+            "a:70000",
+            "a:1-2",
+            "a:",
+            ":443",
+            "a/b",
+            "a b",
+            "$(A)",
+            "[::1]:443",
+            "a:b:c",
+            "ä",
+        ] {
+            assert_eq!(hosts(bad), None, "{bad}");
+        }
+        assert!(hosts(&vec!["a"; MAX_HOSTS].join(",")).is_some());
+        assert!(hosts(&vec!["a"; MAX_HOSTS + 1].join(",")).is_none());
     }
 
     #[test]

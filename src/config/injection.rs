@@ -214,6 +214,28 @@ mod tests {
         assert_eq!(settings.kubernetes, Some((1, 34)));
     }
 
+    /// A pod must not get a sidecar that refuses its own environment.
+    #[test]
+    fn hosts_that_an_annotation_takes_are_taken_by_the_sidecar() {
+        for text in [
+            "a",
+            "api.example.com:8443",
+            "*.b-c_d",
+            "10.?.2.3",
+            "::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "a:1, b:65535",
+        ] {
+            let defaults =
+                load(&flags(&[&format!("egress-tls-origination={text}")]), &|_| None).unwrap().defaults;
+            let hosts = defaults.egress_tls_origination.join(",");
+            for host in hosts.split(',') {
+                assert!(value::originate(host).is_ok(), "{host}");
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_used_is_said_with_its_flag() {
         let wrong = |flags: &Flags| load(flags, &|_| None).unwrap_err().to_string();

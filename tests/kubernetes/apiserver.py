@@ -189,7 +189,9 @@ def admitted(cluster, policy):
         status, found, _ = cluster.create(namespace, made)
         names = ["meshtrace-init", "meshtrace"] if expect else []
         check(f"{word}: {what}", status == 201 and inits(found) == names, f"{status} {json.dumps(found)[:2000]}")
-    Application(word, cluster, pod, check, MESHTRACE).shim()
+    application = Application(word, cluster, pod, check, MESHTRACE)
+    application.shim()
+    application.origination()
 
 
 def webhook(cluster, folder):

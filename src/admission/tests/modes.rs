@@ -210,6 +210,15 @@ fn the_installations_words_are_defaults_for_the_pods() {
 }
 
 #[test]
+fn hosts_for_tls_are_told_to_the_sidecar() {
+    let pod = inject(&annotated("egress-tls-origination", "api.example.com, *.example.org:8443"));
+    let env = &pod["spec"]["initContainers"][1]["env"];
+    assert_eq!(find(env, "MESHTRACE_TLS_ORIGINATE")["value"], "api.example.com,*.example.org:8443");
+    let pod = inject(&annotated("egress-tls-origination", ""));
+    assert!(find(&pod["spec"]["initContainers"][1]["env"], "MESHTRACE_TLS_ORIGINATE").is_null());
+}
+
+#[test]
 fn annotations_cannot_bring_in_variables() {
     let pod = inject(&annotated("service-name", "$(SECRET) $x"));
     assert_eq!(
