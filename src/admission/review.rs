@@ -96,14 +96,14 @@ struct Review {
 }
 
 #[derive(Deserialize)]
-struct Request {
+pub(super) struct Request {
     uid: String,
     #[serde(default)]
     kind: Kind,
     #[serde(default)]
     operation: String,
     #[serde(default)]
-    object: Value,
+    pub(super) object: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,12 +143,24 @@ const MAX_WARNING: usize = 256;
 /// # Errors
 /// When there is nothing that an answer could refer to; the sender then gets an HTTP error, and admits the pod.
 pub fn answer(body: &[u8], entry: Entry, settings: &Settings) -> std::result::Result<Answer, Unreadable> {
+    answer_to(&read(body)?, entry, settings)
+}
+
+/// The request in a review.
+pub(super) fn read(body: &[u8]) -> std::result::Result<Request, Unreadable> {
     let review: Review = serde_json::from_slice(body)?;
     if review.api_version != "admission.k8s.io/v1" || review.kind != "AdmissionReview" {
         return Err(Unreadable::Version);
     }
-    let request = review.request.ok_or(Unreadable::NoRequest)?;
-    let (result, patch, warnings) = decide(&request, entry, settings);
+    review.request.ok_or(Unreadable::NoRequest)
+}
+
+pub(super) fn answer_to(
+    request: &Request,
+    entry: Entry,
+    settings: &Settings,
+) -> std::result::Result<Answer, Unreadable> {
+    let (result, patch, warnings) = decide(request, entry, settings);
     let reply = Reply {
         api_version: "admission.k8s.io/v1",
         kind: "AdmissionReview",
