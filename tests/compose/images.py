@@ -79,12 +79,12 @@ class Root:
         for module in folder.rglob("*.so*"):
             self.libraries_of(module)
 
-    def import_as(self, image):
-        """Hand the tree to the daemon as an image of one layer."""
+    def import_as(self, image, *importer, **more):
+        """Hand the tree to a daemon or a store as an image of one layer."""
         archive = self.path.with_suffix(".tar")
         with tarfile.open(archive, "w") as tar:
             tar.add(self.path, arcname=".", filter=owned_by_root)
-        run("docker", "import", "--change", f"ENV PATH={PATH}", archive, image)
+        run(*(importer or ("docker", "import")), "--change", f"ENV PATH={PATH}", archive, image, **more)
         archive.unlink()
         shutil.rmtree(self.path)
         print(f"images.py: {image}", file=sys.stderr)
@@ -96,13 +96,19 @@ def owned_by_root(member):
     return member
 
 
-def python_image(work, image, requirements):
-    root = Root(work / image.replace("/", "-"))
+def interpreter_of(root):
+    """Copy the machine's Python and its library. Returns the interpreter's path."""
     base = pathlib.Path(sys.base_prefix)
     interpreter = base / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     root.program(interpreter, interpreter)
     root.tree(sysconfig.get_path("stdlib", vars={"installed_base": str(base), "base": str(base)}),
               "test", "tests", "idlelib", "tkinter", "ensurepip", "site-packages", "dist-packages", "__pycache__", "*.a", "config-*")
+    return interpreter
+
+
+def python_image(work, image, requirements):
+    root = Root(work / image.replace("/", "-"))
+    interpreter = interpreter_of(root)
     venv = root.at("/opt/venv")
     run(interpreter, "-m", "venv", "--copies", venv)
     run(venv / "bin/python", "-m", "pip", "install", "--quiet", "-r", requirements)
