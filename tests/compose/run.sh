@@ -93,6 +93,22 @@ quietly images python3 "$here/images.py" "$work/images"
 # What is checked of a form goes out at once, what it sums up to when everything is torn down.
 passed=0
 failed=0
+
+# The image is one file. Only the profile `dist` strips it, so it is measured without its symbols whatever it was built with.
+small() {
+    strip -o "$work/stripped" "$root/target/image/meshtrace"
+    bytes=$(stat -c %s "$work/stripped")
+    what="the image's one file, ${MESHTRACE_PROFILE:-dist}, without symbols: $bytes bytes, less than 15000000"
+    if [ "$bytes" -lt 15000000 ]; then
+        passed=$((passed + 1))
+        echo "ok   $what"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $what"
+    fi
+}
+
+small
 check() { # check CHECK_ARGUMENTS...
     say "building and starting examples/compose/$form.yaml"
     quietly up compose up --build --detach client otel-collector

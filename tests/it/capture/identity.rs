@@ -1,6 +1,6 @@
 //! `proxy --capture`: root for the rules, nobody for the traffic.
 
-use super::net::{AGENT, Net, PEER, SIDECAR, meshtrace};
+use super::net::{AGENT, FAMILIES, Net, PEER, SIDECAR, meshtrace};
 use super::sidecar::{Sidecar, call, exchange};
 
 /// A line of the status of a process.
@@ -28,17 +28,24 @@ fn it_installs_the_rules_and_gives_everything_up() {
             assert_eq!(u64::from_str_radix(&status(thread, set), 16), Ok(0), "{set}");
         }
     }
-    let (far, skipped) = (net.serve_in_peer((PEER[0], 9090)), net.serve_in_peer((PEER[0], 9091)));
-    for (server, port, traced) in [(&far, 9090, true), (&skipped, 9091, false)] {
-        let mut client = net.pod_connects(AGENT, (PEER[0], port)).unwrap();
-        client.send(call("a", ""));
-        assert_eq!(exchange(&mut client, &mut server.accept()), traced, "{port}");
+    let servers = PEER.map(|peer| (net.serve_in_peer((peer, 9090)), net.serve_in_peer((peer, 9091))));
+    for family in FAMILIES {
+        let (far, skipped) = &servers[family];
+        for (server, port, traced) in [(far, 9090, true), (skipped, 9091, false)] {
+            let mut client = net.pod_connects(AGENT, (PEER[family], port)).unwrap();
+            client.send(call("a", ""));
+            assert_eq!(exchange(&mut client, &mut server.accept()), traced, "{family} {port}");
+        }
     }
     assert_eq!(sidecar.stop(), Some(0));
-    let left = net.pod_connects(AGENT, (PEER[0], 9090)).err().map(|error| error.kind());
-    assert_eq!(left, Some(std::io::ErrorKind::ConnectionRefused), "the rules stay");
+    for peer in PEER {
+        let left = net.pod_connects(AGENT, (peer, 9090)).err().map(|error| error.kind());
+        assert_eq!(left, Some(std::io::ErrorKind::ConnectionRefused), "the rules stay");
+    }
     assert!(net.meshtrace("capture remove").status.success());
-    assert!(net.pod_connects(AGENT, (PEER[0], 9090)).is_ok());
+    for peer in PEER {
+        assert!(net.pod_connects(AGENT, (peer, 9090)).is_ok());
+    }
 }
 
 #[test]
@@ -51,10 +58,12 @@ fn variables_do_what_flags_do() {
     ];
     let sidecar = Sidecar::run(&net, None, "proxy", &env);
     assert!(status(sidecar.pid(), "Uid").starts_with("15001 "));
-    let far = net.serve_in_peer((PEER[0], 443));
-    let mut client = net.pod_connects(AGENT, (PEER[0], 443)).unwrap();
-    client.send(call("a", ""));
-    assert!(exchange(&mut client, &mut far.accept()));
+    for peer in PEER {
+        let far = net.serve_in_peer((peer, 443));
+        let mut client = net.pod_connects(AGENT, (peer, 443)).unwrap();
+        client.send(call("a", ""));
+        assert!(exchange(&mut client, &mut far.accept()));
+    }
 }
 
 #[test]

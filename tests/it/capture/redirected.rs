@@ -121,21 +121,31 @@ fn a_service_address_that_leads_back_is_traced_on_both_ways() {
     let Some(net) = Net::new() else { return };
     // The peer is the node: it hands the service's address to the pod again.
     let node = "table inet node {
-        chain pre { type nat hook prerouting priority -100; ip daddr 10.96.0.1 tcp dport 80 dnat ip to 10.77.0.2:8080; }
-        chain post { type nat hook postrouting priority 100; ip saddr 10.77.0.2 ip daddr 10.77.0.2 masquerade; }
+        chain pre { type nat hook prerouting priority -100;
+            ip daddr 10.96.0.1 tcp dport 80 dnat ip to 10.77.0.2:8080;
+            ip6 daddr fd96::1 tcp dport 80 dnat ip6 to [fd77::2]:8080; }
+        chain post { type nat hook postrouting priority 100;
+            ip saddr 10.77.0.2 ip daddr 10.77.0.2 masquerade;
+            ip6 saddr fd77::2 ip6 daddr fd77::2 masquerade; }
     }";
     let Some(()) = net.nft(false, node) else { return };
-    net.peer(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+    net.peer(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    });
     net.install("");
-    let collector = Collector::start(&net);
-    let _sidecar = collector.sidecar(&net, "");
-    let agent = net.serve_in_pod((POD[0], 8080));
-    let mut client = net.pod_connects(AGENT, (IpAddr::from([10, 96, 0, 1]), 80)).unwrap();
-    client.send(call("research", ""));
-    assert!(exchange(&mut client, &mut agent.accept()));
-    let spans = collector.spans(2);
-    assert_eq!(tree(&spans), ["agent CLIENT tools/call add", "agent SERVER tools/call add"]);
-    assert!(agent.try_accept().is_none(), "no loop");
+    let services = [IpAddr::from([10, 96, 0, 1]), IpAddr::from(Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, 1))];
+    for family in FAMILIES {
+        let collector = Collector::start(&net);
+        let _sidecar = collector.sidecar(&net, "");
+        let agent = net.serve_in_pod((POD[family], 8080));
+        let mut client = net.pod_connects(AGENT, (services[family], 80)).unwrap();
+        client.send(call("research", ""));
+        assert!(exchange(&mut client, &mut agent.accept()));
+        let spans = collector.spans(2);
+        assert_eq!(tree(&spans), ["agent CLIENT tools/call add", "agent SERVER tools/call add"]);
+        assert!(agent.try_accept().is_none(), "no loop");
+    }
 }
 
 #[test]
@@ -157,20 +167,28 @@ fn without_ipv6_the_other_family_suffices() {
 fn a_sidecar_that_comes_back_serves_again() {
     let Some(net) = Net::new() else { return };
     net.install("");
-    let far = net.serve_in_peer((PEER[0], 9090));
-    let to = SocketAddr::from((PEER[0], 9090));
-    let sidecar = Sidecar::start(&net, "");
-    let mut client = net.pod_connects(AGENT, to).unwrap();
-    client.send(call("a", ""));
-    let mut server = far.accept();
-    assert!(exchange(&mut client, &mut server));
-    sidecar.crash();
-    client.is_gone();
-    server.is_gone();
-    let refused = net.pod_connects(AGENT, to).err().map(|error| error.kind());
-    assert_eq!(refused, Some(std::io::ErrorKind::ConnectionRefused), "nothing slips by");
-    let _sidecar = Sidecar::start(&net, "");
-    let mut client = net.pod_connects(AGENT, to).unwrap();
-    client.send(call("a", ""));
-    assert!(exchange(&mut client, &mut far.accept()));
+    for family in FAMILIES {
+        let far = net.serve_in_peer((PEER[family], 9090));
+        let near = net.serve_in_pod((POD[family], 8080));
+        let to = SocketAddr::from((PEER[family], 9090));
+        let sidecar = Sidecar::start(&net, "");
+        let mut client = net.pod_connects(AGENT, to).unwrap();
+        client.send(call("a", ""));
+        let mut server = far.accept();
+        assert!(exchange(&mut client, &mut server));
+        sidecar.crash();
+        client.is_gone();
+        server.is_gone();
+        for refused in [net.pod_connects(AGENT, to), net.peer_connects((POD[family], 8080))] {
+            let refused = refused.err().map(|error| error.kind());
+            assert_eq!(refused, Some(std::io::ErrorKind::ConnectionRefused), "nothing slips by");
+        }
+        let _sidecar = Sidecar::start(&net, "");
+        let mut client = net.pod_connects(AGENT, to).unwrap();
+        client.send(call("a", ""));
+        assert!(exchange(&mut client, &mut far.accept()));
+        let mut client = net.peer_connects((POD[family], 8080)).unwrap();
+        client.send(call("a", ""));
+        assert!(exchange(&mut client, &mut near.accept()));
+    }
 }
