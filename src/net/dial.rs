@@ -199,8 +199,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_address_does_not_use_up_the_time_of_the_next() {
-        let hole = black_hole();
-        let listener = TcpListener::bind(("127.0.0.1", hole.port)).unwrap();
+        // A port that is free on the other address too.
+        let beside = |hole: BlackHole| Some((TcpListener::bind(("127.0.0.1", hole.port)).ok()?, hole));
+        let (listener, hole) = (0..100).find_map(|_| beside(black_hole())).unwrap();
         let resolver = resolver(&["127.0.0.2", "127.0.0.1"]);
         // Far longer than the test, so that only a try beside the first can succeed.
         let (_tcp, peer) = dial(&resolver, "app", hole.port, Duration::from_secs(600)).await.unwrap();
