@@ -229,3 +229,31 @@ fn a_list_in_several_lines_of_connection_becomes_one_line() {
     client.expect("HTTP/1.1 200 OK\r\nConnection: keep-alive, close\r\nContent-Length: 2\r\n\r\nok");
     client.closes();
 }
+
+#[test]
+fn requests_that_are_sent_without_waiting_keep_their_spelling() {
+    for direction in ALL {
+        let mesh = Mesh::start(direction);
+        let host = mesh.host();
+        // The bodies look like heads.
+        let requests = [
+            format!("POST /1 HTTP/1.1\r\nHOST: {host}\r\nX-One: 1\r\nContent-LENGTH: 6\r\n\r\nA: b\r\n"),
+            format!(
+                "POST /2 HTTP/1.1\r\nhOst: {host}\r\nTransfer-Encoding: chunked\r\nx-TWO: 2\r\n\r\n\
+                 4\r\n\r\n\r\n\r\n0\r\n\r\n"
+            ),
+            format!("GET /3 HTTP/1.1\r\nHost: {host}\r\nX-thRee: 3\r\n\r\n"),
+        ];
+        let mut client = mesh.connect();
+        client.send(requests.concat());
+        let mut server = mesh.accept();
+        for (at, request) in requests.iter().enumerate() {
+            let head = &request[..request.find("\r\n\r\n").unwrap() + 4];
+            assert_eq!(without_trace(&server.head()), head, "{direction:?}");
+            server.expect(&request[head.len()..]);
+            let response = format!("HTTP/1.1 200 OK\r\nX-Odd-{at}: x\r\ncontent-Length: 1\r\n\r\n{at}");
+            server.send(&response);
+            client.expect(&response);
+        }
+    }
+}
