@@ -17,5 +17,5 @@ pub mod detect;
 pub mod reply;
 #[path = "../../../src/trace/telling.rs"]
 pub mod telling;
-#[path = "../../../src/net/spelling.rs"]
+#[path = "../../../src/net/spelling/mod.rs"]
 pub mod spelling;
