@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod a2a;
 pub mod admin;
 pub mod admission;
 pub mod app;

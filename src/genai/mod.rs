@@ -10,7 +10,6 @@ mod fuzz;
 mod keys;
 mod reply;
 mod request;
-mod values;
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 
 use super::api::Api;
 use super::keys::{ChoiceKey, DetailsKey, ErrorKey, IncompleteKey, ReplyKey, UsageKey};
-use super::values::{Outcome, Reader, count, each, object, text};
 use crate::mcp::message::{Doubt, Text};
+use crate::mcp::values::{Outcome, Reader, count, each, object, text};
 
 /// The most choices whose end is told.
 const MAX_CHOICES: usize = 16;

@@ -1,8 +1,8 @@
 //! What a request says of itself beside the conversation.
 
 use super::keys::RequestKey;
-use super::values::{Reader, count, each, object, quantity, text, truth};
 use crate::mcp::message::{Doubt, Text};
+use crate::mcp::values::{Reader, count, each, object, quantity, text, truth};
 
 /// The most stop sequences that are read.
 const MAX_STOPS: usize = 16;

@@ -13,9 +13,10 @@ pub mod method;
 pub mod rewrite;
 pub mod sse;
 
-// The other readers of JSON are made of these two.
+// The other readers of JSON are made of these.
 pub(crate) mod keys;
 pub(crate) mod scan;
+pub(crate) mod values;
 
 mod block;
 mod fuzz;

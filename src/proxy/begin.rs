@@ -1,6 +1,7 @@
 //! From a request that was read to a request that is ready to leave: find the
 //! parent, decide sampling, start the span, inject the context.
 
+mod agent;
 mod carried;
 mod decide;
 mod inbound;
@@ -19,6 +20,7 @@ use http::{header, request};
 use opentelemetry::trace::SpanKind;
 
 pub(crate) use self::decide::{Basis, Decided, Under, decide};
+use super::agent as agent_attributes;
 use super::attributes;
 use super::body::RequestBody;
 use super::exchange::{self, Answer, Awaited, Exchange, Held, MAX_BATCH, Named, Side, Waiting};
@@ -34,7 +36,7 @@ use super::subject::{Call, Quiet, Subject};
 use super::worker::Worker;
 use crate::genai::Reply;
 use crate::mcp::batch;
-use crate::mcp::message::{self, Doubt, Message};
+use crate::mcp::message::{self, Doubt, Message, OwnedId};
 use crate::trace::semconv as key;
 use crate::trace::server_spans::Served;
 use crate::trace::span::Span;
@@ -111,7 +113,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     let policy = worker.tracer.policy.now();
     let start = Start { worker, policy: &policy, met, head, message, body: &bytes, note };
     let (subject, endpoint) = start.subject();
-    let subject = start.or_model(subject.or_registry(start.head, &bytes));
+    let subject = start.or_model(start.or_agent(subject).or_registry(start.head, &bytes));
     let mut started = start.begin(&subject);
     started.count(&start, &subject);
     let side = start.side(&subject, endpoint);
@@ -224,7 +226,7 @@ impl Start<'_> {
         match subject {
             Subject::Quiet(_) => false,
             Subject::Call(call) => !call.notification && call.method != LISTEN,
-            Subject::Registry(_) | Subject::Model(_) | Subject::Http => true,
+            Subject::Registry(_) | Subject::Agent(_) | Subject::Model(_) | Subject::Http => true,
         }
     }
 
@@ -252,6 +254,7 @@ impl Start<'_> {
             Subject::Quiet(_) => return false,
             Subject::Registry(_) | Subject::Http if !spans.http => return false,
             Subject::Registry(call) => Some(call.operation.as_str()),
+            Subject::Agent(call) => Some(call.method.operation),
             Subject::Model(call) => Some(call.api.operation()),
             Subject::Http => None,
             Subject::Call(call) => Some(&*call.method),
@@ -286,6 +289,13 @@ impl Start<'_> {
                     attributes::of_call(span, call);
                     attributes::of_protocol(span, self.head.version);
                 }
+                Subject::Agent(call) => {
+                    agent_attributes::of_call(span, call);
+                    if let Some(id) = self.message.and_then(|m| m.id.as_ref()).and_then(OwnedId::new) {
+                        span.set_str(key::JSONRPC_REQUEST_ID, id.as_str());
+                    }
+                    attributes::of_protocol(span, self.head.version);
+                }
                 Subject::Model(call) => {
                     model_attributes::of_call(span, call);
                     attributes::of_protocol(span, self.head.version);
@@ -310,6 +320,7 @@ impl Start<'_> {
         let awaited = match subject {
             Subject::Call(call) => awaited(call),
             Subject::Registry(call) if call.operation == Operation::Register => Awaited::Registration,
+            Subject::Agent(_) => Awaited::Agent(Box::default()),
             Subject::Model(call) => Awaited::Completion(Box::new(Reply::new(call.api))),
             _ => Awaited::Response,
         };
@@ -340,6 +351,6 @@ fn is_session_long(subject: &Subject<'_>) -> bool {
     match subject {
         Subject::Quiet(_) => true,
         Subject::Call(call) => call.notification || call.method == "initialize" || call.method == LISTEN,
-        Subject::Registry(_) | Subject::Model(_) | Subject::Http => false,
+        Subject::Registry(_) | Subject::Agent(_) | Subject::Model(_) | Subject::Http => false,
     }
 }

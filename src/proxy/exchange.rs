@@ -333,8 +333,7 @@ impl Exchange {
     }
 
     fn events_ended(&mut self, named: bool) {
-        let is_model = matches!(self.first.awaited, Awaited::Completion(_));
-        if is_model || self.status.is_some_and(|status| !status.is_success()) {
+        if self.first.awaited.is_whole_body() || self.status.is_some_and(|status| !status.is_success()) {
             return;
         }
         self.each(|waiting, worker| {

@@ -57,6 +57,7 @@ impl<F: Fn() -> Option<Baggage>> Facts for Request<'_, F> {
             Field::Prompt => target(|target| matches!(target, Target::PromptName)),
             Field::Resource => target(|target| matches!(target, Target::ResourceUri)),
             Field::Method => match self.subject {
+                Subject::Agent(call) => Some(call.method.operation),
                 Subject::Model(call) => Some(call.api.operation()),
                 _ => self.call().map(|call| &*call.method),
             },

@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod access_log;
+mod agent;
 pub(crate) mod attributes;
 pub mod begin;
 pub mod body;

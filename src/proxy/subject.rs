@@ -9,11 +9,13 @@ use http::{Method, request};
 
 use super::headers::Survey;
 use super::mesh::{self, RegistryCall};
+use crate::a2a;
 use crate::genai;
 use crate::mcp::message::{Kind, Message, OwnedId};
 use crate::mcp::method::{self, Target};
 
-const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+/// The method of a message, since 2026-07-28.
+pub const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The session of revisions before 2026-07-28.
@@ -31,6 +33,8 @@ pub enum Subject<'a> {
     Quiet(Quiet<'a>),
     /// A request to the registry of MCP Mesh.
     Registry(RegistryCall<'a>),
+    /// A message to an agent (A2A).
+    Agent(Box<a2a::Call<'a>>),
     /// A call of a language model.
     Model(Box<genai::Call<'a>>),
     /// Anything else.
@@ -108,7 +112,7 @@ impl<'a> Subject<'a> {
             Subject::Quiet(Quiet::Stream { session, .. } | Quiet::Answer(session) | Quiet::End(session)) => {
                 *session
             }
-            Subject::Registry(_) | Subject::Model(_) | Subject::Http => None,
+            Subject::Registry(_) | Subject::Agent(_) | Subject::Model(_) | Subject::Http => None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! The names of attributes and their fixed values: OpenTelemetry's semantic
-//! conventions for MCP, GenAI, JSON-RPC, HTTP and networks, and our own under
+//! conventions for MCP, A2A, GenAI, JSON-RPC, HTTP and networks, and our own under
 //! `meshtrace.`.
 
 macro_rules! names {
@@ -19,6 +19,14 @@ names! {
     AGENT_TARGET = "agent.target";
     GEN_AI_TOOL_NAME = "gen_ai.tool.name";
     GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
+    GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id";
+    A2A_METHOD_NAME = "a2a.method.name";
+    A2A_PROTOCOL_VERSION = "a2a.protocol.version";
+    A2A_MESSAGE_ID = "a2a.message.id";
+    A2A_MESSAGE_REFERENCE_TASK_IDS = "a2a.message.reference_task_ids";
+    A2A_TASK_ID = "a2a.task.id";
+    A2A_TASK_STATE = "a2a.task.state";
+    A2A_TENANT = "a2a.tenant";
     GEN_AI_PROVIDER_NAME = "gen_ai.provider.name";
     GEN_AI_REQUEST_MODEL = "gen_ai.request.model";
     GEN_AI_REQUEST_STREAM = "gen_ai.request.stream";

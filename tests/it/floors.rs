@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Rooms by floor; those of one group may know each other.
 const FLOORS: [&[&[&str]]; 6] = [
     &[&["w3c"], &["mcp"], &["metrics"]],
-    &[&["trace"], &["net"], &["genai"]],
+    &[&["trace"], &["net"], &["a2a"], &["genai"]],
     &[&["export"], &["capture"], &["shim"]],
     &[&["proxy", "stdio"], &["store", "demo"], &["check"], &["admission"]],
     &[&["admin"], &["config"]],

@@ -3,6 +3,7 @@
 //! those of the conventions for MCP and HTTP, each on both sides of a sidecar.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod agents;
 mod answers;
 mod batches;
 mod bodies;

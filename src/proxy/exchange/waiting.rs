@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use http::StatusCode;
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
 
-use crate::genai::Reply;
+use crate::a2a;
+use crate::genai;
 use crate::mcp::message::{ErrorView, Id, Message, OwnedId};
 use crate::metrics::operations::{ErrorType, Exemplar, Outcome, Series, Status};
 use crate::proxy::access_log::{End, Entry};
+use crate::proxy::agent;
 use crate::proxy::attributes;
 use crate::proxy::kin::Kin;
 use crate::proxy::mesh;
@@ -63,8 +65,10 @@ pub enum Awaited {
     /// The end of the response to a registration in a mesh, which says to
     /// which agents the dependencies were resolved.
     Registration,
+    /// The answers of an agent, of which there may be many, to their end.
+    Agent(Box<a2a::Reply>),
     /// The answer of a language model, whole or as events, to its end.
-    Completion(Box<Reply>),
+    Completion(Box<genai::Reply>),
     /// The end of the response.
     Response,
 }
@@ -112,6 +116,11 @@ impl Awaited {
     /// Whether a client that leaves means to cancel: since 2026-07-28.
     pub(super) fn is_modern(&self) -> bool {
         matches!(self, Awaited::Answer(answer) if answer.modern)
+    }
+
+    /// Whether the end of the body, not some message in it, is the end of the answer.
+    pub(super) fn is_whole_body(&self) -> bool {
+        matches!(self, Awaited::Agent(_) | Awaited::Completion(_))
     }
 
     /// Whether the span is one of HTTP, which says the status of any response.
@@ -305,12 +314,20 @@ impl Waiting {
     /// Whether the body of the response says something for the span.
     pub(super) fn is_told_by_body(&self) -> bool {
         self.is_open()
-            && matches!(self.awaited, Awaited::Answer(_) | Awaited::Registration | Awaited::Completion(_))
+            && (matches!(self.awaited, Awaited::Answer(_) | Awaited::Registration)
+                || self.awaited.is_whole_body())
     }
 
-    /// Takes in the answer of a model, or an event of it; says whether it is one.
+    /// Takes in the answer of a model or an agent, or an event of it; says whether it is one.
     pub(super) fn completes(&mut self, data: &[u8], is_event: bool) -> bool {
-        let Awaited::Completion(reply) = &mut self.awaited else { return false };
+        let reply = match &mut self.awaited {
+            Awaited::Completion(reply) => reply,
+            Awaited::Agent(reply) => {
+                reply.read(data);
+                return true;
+            }
+            _ => return false,
+        };
         if let Some(span) = self.span.as_mut().filter(|_| is_event && reply.begins()) {
             span.set_double(key::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, self.started.elapsed().as_secs_f64());
         }
@@ -318,12 +335,24 @@ impl Waiting {
         true
     }
 
-    /// Writes what a model answered onto the span.
+    /// Writes what a model or an agent answered onto the span.
     fn completed(&mut self) {
-        let (Some(span), Awaited::Completion(reply)) = (&mut self.span, &self.awaited) else { return };
-        model::of_reply(span, reply);
-        if reply.error.is_some() {
-            self.outcome.status = Status::Error;
+        let Some(span) = &mut self.span else { return };
+        match &mut self.awaited {
+            Awaited::Completion(reply) => {
+                model::of_reply(span, reply);
+                if reply.error.is_some() {
+                    self.outcome.status = Status::Error;
+                }
+            }
+            Awaited::Agent(reply) => {
+                agent::of_reply(span, reply);
+                if let Some(error) = reply.error.take() {
+                    let kind = error.code.map_or(ErrorType::Named("_OTHER"), ErrorType::Code);
+                    self.fails(kind, &error.message);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -416,6 +445,8 @@ impl Waiting {
         if let Some(span) = &mut self.span {
             let attribute = match &self.awaited {
                 Awaited::Answer(answer) if !answer.modern => key::MESHTRACE_DISCONNECTED,
+                // The task goes on, and can be subscribed to again.
+                Awaited::Agent(_) => key::MESHTRACE_DISCONNECTED,
                 _ => key::MESHTRACE_CANCELLED,
             };
             span.set_bool(attribute, true);

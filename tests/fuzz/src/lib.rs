@@ -3,6 +3,8 @@
 
 #[path = "../../../src/trace/hop.rs"]
 pub mod hop;
+#[path = "../../../src/a2a/mod.rs"]
+pub mod a2a;
 #[path = "../../../src/genai/mod.rs"]
 pub mod genai;
 #[path = "../../../src/stdio/lines.rs"]

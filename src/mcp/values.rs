@@ -1,14 +1,17 @@
-//! Readers of single values. What has another type than expected is passed and counts as absent.
+//! Readers of single values, for what is no message of MCP. What has another type than expected is
+//! passed and counts as absent.
 
-use crate::mcp::keys::Keys;
-use crate::mcp::message::{Doubt, Text};
-use crate::mcp::scan::{Member, Scanner};
+use super::keys::Keys;
+use super::message::{Doubt, Text};
+use super::scan::{Member, Scanner};
 
-pub(super) type Reader<'a> = Scanner<'a, &'a [u8]>;
-pub(super) type Outcome = Result<(), Doubt>;
+/// A scanner of bytes of which only what is handed out has to be text.
+pub(crate) type Reader<'a> = Scanner<'a, &'a [u8]>;
+/// Whether something could be read.
+pub(crate) type Outcome = Result<(), Doubt>;
 
 /// Reads an object member by member.
-pub(super) fn object<'a, K: Keys>(
+pub(crate) fn object<'a, K: Keys>(
     scanner: &mut Reader<'a>,
     mut visit: impl FnMut(&mut Reader<'a>, K) -> Outcome,
 ) -> Outcome {
@@ -19,7 +22,7 @@ pub(super) fn object<'a, K: Keys>(
 }
 
 /// Reads an array element by element.
-pub(super) fn each<'a>(
+pub(crate) fn each<'a>(
     scanner: &mut Reader<'a>,
     mut visit: impl FnMut(&mut Reader<'a>) -> Outcome,
 ) -> Outcome {
@@ -41,22 +44,23 @@ pub(super) fn each<'a>(
     }
 }
 
-pub(super) fn text<'a>(scanner: &mut Reader<'a>) -> Result<Option<Text<'a>>, Doubt> {
+/// Reads a text.
+pub(crate) fn text<'a>(scanner: &mut Reader<'a>) -> Result<Option<Text<'a>>, Doubt> {
     if scanner.peek() == b'"' { scanner.string() } else { scanner.skip().map(|()| None) }
 }
 
 /// Reads a whole number.
-pub(super) fn count(scanner: &mut Reader<'_>) -> Result<Option<i64>, Doubt> {
+pub(crate) fn count(scanner: &mut Reader<'_>) -> Result<Option<i64>, Doubt> {
     number(scanner).map(|raw| raw?.parse().ok())
 }
 
 /// Reads a number of any kind.
-pub(super) fn quantity(scanner: &mut Reader<'_>) -> Result<Option<f64>, Doubt> {
+pub(crate) fn quantity(scanner: &mut Reader<'_>) -> Result<Option<f64>, Doubt> {
     number(scanner).map(|raw| raw?.parse().ok().filter(|value: &f64| value.is_finite()))
 }
 
 /// Reads a truth value; anything else is false.
-pub(super) fn truth(scanner: &mut Reader<'_>) -> Result<bool, Doubt> {
+pub(crate) fn truth(scanner: &mut Reader<'_>) -> Result<bool, Doubt> {
     let truth = scanner.peek() == b't';
     scanner.skip().map(|()| truth)
 }
