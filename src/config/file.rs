@@ -131,6 +131,8 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     fn spans(&self, shape: &SpansShape, spans: &mut SpanRules) -> Result<(), Error> {
         self.set("spans.http", &shape.http, value::boolean, &mut spans.http)?;
+        let notifications = &mut spans.notifications;
+        self.set("spans.notifications", &shape.notifications, value::boolean, notifications)?;
         self.set("spans.tls", &shape.tls, value::boolean, &mut spans.tls)?;
         if let Some(rules) = &shape.ignore {
             spans.ignore = rules.iter().map(|rule| self.rule(rule)).collect::<Result<_, _>>()?;
@@ -279,7 +281,8 @@ impl Reader<'_> {
         self.time("flush_timeout", &shape.flush_timeout, ZERO..=HOUR, &mut l.flush_timeout)?;
         self.time("expect_timeout", &shape.expect_timeout, ZERO..=60 * S, &mut l.expect_timeout)?;
         self.count("pending", &shape.pending, 1..=1_000_000, &mut l.pending)?;
-        self.time("pending_timeout", &shape.pending_timeout, 100 * MS..=week, &mut l.pending_timeout)
+        self.time("pending_timeout", &shape.pending_timeout, 100 * MS..=week, &mut l.pending_timeout)?;
+        self.count("stream_spans", &shape.stream_spans, 1..=1_000_000, &mut l.stream_spans)
     }
 
     fn size(

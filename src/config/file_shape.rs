@@ -51,6 +51,7 @@ pub(crate) struct IdentityShape {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SpansShape {
     pub(crate) http: Text,
+    pub(crate) notifications: Text,
     pub(crate) tls: Text,
     pub(crate) ignore: Option<Vec<Spanned<RuleShape>>>,
 }
@@ -146,6 +147,7 @@ pub(crate) struct LimitsShape {
     pub(crate) expect_timeout: Text,
     pub(crate) pending: Text,
     pub(crate) pending_timeout: Text,
+    pub(crate) stream_spans: Text,
 }
 
 /// One word or a list of hosts. An untagged enum would lose the places of the

@@ -72,7 +72,7 @@ impl Config {
         let value = json!({
             "summary": self.summary(),
             "file": self.file.as_ref().map(|file| file.path().display().to_string()),
-            "spans": { "http": self.spans.http, "ignore": ignored },
+            "spans": { "http": self.spans.http, "notifications": self.spans.notifications, "ignore": ignored },
             "attributes": {
                 "from_header": from_header,
                 "from_baggage": from_baggage,
@@ -161,6 +161,7 @@ fn limits(limits: &Limits) -> String {
         expect_timeout,
         pending,
         pending_timeout,
+        stream_spans,
     } = limits;
     let mut text = "limits".to_owned();
     let sizes = [
@@ -175,7 +176,7 @@ fn limits(limits: &Limits) -> String {
     let _ = write!(
         text,
         " headers={max_headers} connections={max_connections} concurrent_streams={max_concurrent_streams} \
-         pending={pending}"
+         pending={pending} stream_spans={stream_spans}"
     );
     let times = [
         ("handshake_timeout", handshake_timeout),

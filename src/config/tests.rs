@@ -128,6 +128,7 @@ fn a_full_file_is_read() {
         r#"
 spans:
   http: false
+  notifications: true
   ignore: [{ path: /healthz }, { user_agent: "kube-probe/*", host: "*.local" }]
 propagation:
   parent: header
@@ -182,11 +183,12 @@ limits:
   expect_timeout: 7ms
   pending: 99
   pending_timeout: 800ms
+  stream_spans: 12
 "#,
     )
     .unwrap();
     let rule = IgnoreRule { path: Some(Glob::new("/healthz")), ..IgnoreRule::default() };
-    assert!(!config.spans.http);
+    assert!(!config.spans.http && config.spans.notifications);
     assert_eq!((config.spans.ignore.len(), &config.spans.ignore[0]), (2, &rule));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expect = Propagation {
@@ -257,6 +259,7 @@ limits:
         expect_timeout: Duration::from_millis(7),
         pending: 99,
         pending_timeout: Duration::from_millis(800),
+        stream_spans: 12,
     };
     assert_eq!(config.limits, expect);
 }
@@ -582,7 +585,7 @@ admin [::]:14020, 2 worker(s)
 service unknown_service:meshtrace
 records 1 % of traces, chosen by trace id, whatever the parent decided
 propagates tracecontext, baggage to private destinations; _meta wins over headers
-limits body_bytes=1MiB held_bytes=64MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=20s flush_timeout=5s expect_timeout=1s pending_timeout=1h";
+limits body_bytes=1MiB held_bytes=64MiB event_bytes=1MiB head_bytes=64KiB headers=100 connections=16384 concurrent_streams=256 pending=16384 stream_spans=1000 handshake_timeout=10s head_timeout=30s body_wait=5s body_gap=5ms connect_timeout=5s response_timeout=1h drain_timeout=20s flush_timeout=5s expect_timeout=1s pending_timeout=1h";
     assert_eq!(config.summary().join("\n"), expect);
 }
 

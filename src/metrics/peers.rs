@@ -13,6 +13,8 @@ pub struct PeerMetrics {
     evicted: Family<Table, Counter>,
     /// Streams that stay open beyond any answer: what clients listen to.
     pub streams: Gauge,
+    /// Spans that are traces of their own because their parent was full.
+    pub full: Counter,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -31,6 +33,11 @@ impl PeerMetrics {
             "meshtrace_streams",
             "Streams of notifications that are open",
             metrics.streams.clone(),
+        );
+        registry.register(
+            "meshtrace_parents_full",
+            "Spans that became traces of their own, because that of their stream had all that may hang under it",
+            metrics.full.clone(),
         );
         let registry = registry.sub_registry_with_prefix("meshtrace_peers");
         registry.register(

@@ -57,6 +57,10 @@ pub struct Exchange {
     target: Option<Arc<Target>>,
     /// Counts a stream that stays open beyond any answer.
     listening: Option<Listening>,
+    /// The span of the request that asked for it, where its notifications get spans.
+    listened: Option<Box<TraceContext>>,
+    /// How many spans hang under the one of this exchange because it owns their stream.
+    adopted: usize,
     observer: Observer,
     status: Option<StatusCode>,
 }
@@ -149,6 +153,8 @@ impl Exchange {
             named: None,
             target: None,
             listening: None,
+            listened: None,
+            adopted: 0,
             observer: Observer::Nothing,
             status: None,
         }
@@ -198,7 +204,9 @@ impl Exchange {
             self.note("encoded");
         } else {
             let legacy = !self.first.awaited.is_modern() && head.status.is_success();
-            if legacy && (self.side.session.is_some() || self.side.is_stream) {
+            let may_ask = legacy && (self.side.session.is_some() || self.side.is_stream);
+            let notifies = media == Media::Events && self.worker.tracer.policy.now().spans.notifications;
+            if may_ask || notifies {
                 self.stream = Some(Stream {
                     connection: Arc::clone(connection),
                     target: Arc::clone(target),
@@ -208,8 +216,7 @@ impl Exchange {
             if legacy && self.side.is_stream {
                 self.listening = Some(Listening::begin(&self.worker));
             }
-            self.observer =
-                observer(head, media, self.worker.limits().max_event_bytes, self.stream.is_some());
+            self.observer = observer(head, media, self.worker.limits().max_event_bytes, may_ask);
         }
     }
 
@@ -449,6 +456,25 @@ impl Exchange {
         let mut open = self.waits().filter(|waiting| waiting.is_open() && waiting.answer().is_some());
         let only = open.next()?;
         if open.next().is_some() { None } else { only.context() }
+    }
+
+    /// The span that a message of the server hangs under: that of its one open
+    /// request, or of the one that asked for the stream; and whether as much
+    /// hangs under it already as may.
+    pub fn adopt(&mut self) -> Option<(TraceContext, bool)> {
+        let context = self.context().or_else(|| self.listened.as_deref().cloned())?;
+        let full = self.adopted >= self.worker.limits().stream_spans;
+        if full {
+            self.worker.metrics.peers.full.inc();
+        } else {
+            self.adopted += 1;
+        }
+        Some((context, full))
+    }
+
+    /// The context of its request of this id, if that is not answered yet.
+    pub fn context_of(&self, id: &Id<'_>) -> Option<TraceContext> {
+        self.waits().find(|waiting| waiting.is_open() && waiting.has_id(id))?.context()
     }
 
     fn note(&mut self, what: &'static str) {

@@ -39,7 +39,7 @@ pub struct Met<'a> {
     /// Between whom.
     pub network: Network<'a>,
     /// The session, which the answer will name too.
-    pub session: SessionKey,
+    pub session: Option<SessionKey>,
     /// The session's id, as an attribute.
     pub session_id: Option<&'a str>,
     /// The revision that it agreed on.
@@ -73,6 +73,8 @@ pub struct Owner {
     pub method: &'static str,
     /// Whether that is proved.
     pub exact: bool,
+    /// Whether as much hangs under it as may: it gets a link then.
+    pub full: bool,
 }
 
 /// Begins the span of each request of the server that `data` holds, and
@@ -91,6 +93,27 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, data: &[u8]) -> Option<Vec<u8>>
     })
 }
 
+/// Makes the span of each notification of the server that `data` holds: an
+/// instant, where such spans are asked for.
+pub fn note(worker: &Arc<Worker>, met: Met<'_>, data: &[u8]) {
+    let note = |message: &Message<'_>| {
+        if message.kind() == Kind::Notification {
+            Start { worker, met, message }.note();
+        }
+    };
+    match message::parse(data) {
+        Ok(message) => note(&message),
+        Err(Doubt::Batch) => {
+            for element in batch::elements(data, MAX_BATCH).unwrap_or_default() {
+                if let Some(Ok(message)) = data.get(element).map(message::parse) {
+                    note(&message);
+                }
+            }
+        }
+        Err(_) => {}
+    }
+}
+
 struct Start<'a> {
     worker: &'a Arc<Worker>,
     met: Met<'a>,
@@ -104,8 +127,19 @@ struct Parent {
     /// `meshtrace.parent.method` and whether it is exact; a SERVER span whose
     /// caller named its parent says nothing of it.
     found: Option<(&'static str, bool)>,
-    /// The claim that was not taken.
-    link: Option<(Traceparent, &'static str)>,
+    /// The claim that was not taken, and the owner that is full.
+    links: Vec<(Traceparent, &'static str)>,
+    /// Whether it stands beside that owner.
+    beside: bool,
+}
+
+impl Parent {
+    fn under(&self) -> Under<'_> {
+        match &self.context {
+            Some(owner) if self.beside => Under::beside(owner),
+            context => Under::context(context.as_ref()),
+        }
+    }
 }
 
 impl Start<'_> {
@@ -134,7 +168,7 @@ impl Start<'_> {
         let claim = meta.and_then(headers::extract_meta);
         let parent = self.parent(claim.as_ref());
         let kind = if self.met.outbound { SpanKind::Server } else { SpanKind::Client };
-        let under = Under::context(parent.context.as_ref());
+        let under = parent.under();
         let facts = facts::Method(&call.method);
         let basis = Basis { policy: &policy, facts: &facts, now: Instant::now(), at: SystemTime::now() };
         let decided = decide(self.worker, under, kind, basis, |span| {
@@ -154,17 +188,42 @@ impl Start<'_> {
                 // The application makes calls while it is asked.
                 waiting.remember(self.worker.tracer.server_spans.begin(Served {
                     tracestate: decided.outgoing.tracestate,
-                    caller: parent.context.as_ref().map(|context| context.parent.span_id),
+                    caller: parent.context.as_ref().filter(|_| !parent.beside).map(|c| c.parent.span_id),
                     baggage: self.baggage(),
                     ..Served::of(decided.outgoing.parent)
                 }));
             }
-            let side =
-                Side { outbound: self.met.outbound, session: Some(self.met.session), ..Side::default() };
+            let side = Side { outbound: self.met.outbound, session: self.met.session, ..Side::default() };
             let exchange = Exchange::new(Arc::clone(self.worker), waiting, side);
             Shared::park(exchange, Way::ToClient, Instant::now());
         }
         spliced
+    }
+
+    fn note(&self) {
+        let Some(name) = self.message.method.as_ref().map(|name| name.decode()) else { return };
+        let settings = &self.worker.settings;
+        let policy = self.worker.tracer.policy.now();
+        let described = Described { method: Some(&name), ..Described::default() };
+        if settings.disabled || policy.spans.ignores(&described) {
+            return;
+        }
+        let call = Call::of_message(name, self.message, self.met.version.map(Into::into));
+        let call = Call { session: self.met.session_id, ..call };
+        let meta = Some(&self.message.meta).filter(|_| settings.propagation.formats.tracecontext);
+        let parent = self.parent(meta.and_then(headers::extract_meta).as_ref());
+        let kind = if self.met.outbound { SpanKind::Server } else { SpanKind::Client };
+        let facts = facts::Method(&call.method);
+        let basis = Basis { policy: &policy, facts: &facts, now: Instant::now(), at: SystemTime::now() };
+        let decided = decide(self.worker, parent.under(), kind, basis, |span| {
+            attributes::of_call(span, &call);
+            self.describe(span, &parent);
+        });
+        if let Some(span) = decided.span {
+            let waiting = Waiting::new(span, basis.now, Awaited::Acknowledgement, policy.keep);
+            // It is over as soon as it has passed.
+            drop(Exchange::new(Arc::clone(self.worker), waiting, Side::default()));
+        }
     }
 
     fn is_trusted(&self) -> bool {
@@ -178,9 +237,9 @@ impl Start<'_> {
         if let Some(claim) = claim {
             let standing = self.worker.tracer.server_spans.standing(claim.parent.span_id);
             if !self.is_trusted() {
-                parent.link = Some((claim.parent, "untrusted"));
+                parent.links.push((claim.parent, "untrusted"));
             } else if !self.met.outbound && standing == Some(Standing::Session) {
-                parent.link = Some((claim.parent, "session"));
+                parent.links.push((claim.parent, "session"));
             } else {
                 parent.context = Some(claim.clone());
                 parent.found = (!self.met.outbound).then_some(("propagated.meta", true));
@@ -191,6 +250,10 @@ impl Start<'_> {
             Some(owner) => {
                 parent.context = Some(owner.context.clone());
                 parent.found = Some((owner.method, owner.exact));
+                if owner.full {
+                    parent.beside = true;
+                    parent.links.push((owner.context.parent, "full"));
+                }
             }
             None if self.worker.tracer.server_spans.in_flight() > 0 => {
                 parent.found = Some(("ambiguous", false))
@@ -218,7 +281,7 @@ impl Start<'_> {
             span.set_static(key::MESHTRACE_PARENT_METHOD, method);
             span.set_bool(key::MESHTRACE_PARENT_EXACT, exact);
         }
-        if let Some((to, reason)) = &parent.link {
+        for (to, reason) in &parent.links {
             attributes::link(span, to, reason);
         }
     }

@@ -198,6 +198,9 @@ pub struct Limits {
     pub pending: usize,
     /// How long such a request is remembered, and a session that nobody uses.
     pub pending_timeout: Duration,
+    /// Most spans of one long stream, or of what a process was given as parent,
+    /// that hang under its span; later ones are traces of their own with a link.
+    pub stream_spans: usize,
 }
 
 impl Limits {
@@ -232,6 +235,7 @@ impl Default for Limits {
             expect_timeout: Duration::from_secs(1),
             pending: 16_384,
             pending_timeout: Duration::from_secs(60 * 60),
+            stream_spans: 1_000,
         }
     }
 }
@@ -372,6 +376,9 @@ pub struct Argument {
 pub struct SpanRules {
     /// Whether HTTP that is not MCP gets spans too.
     pub http: bool,
+    /// Whether a notification that comes in a stream of events gets one, which
+    /// is an instant.
+    pub notifications: bool,
     /// Whether a redirected TLS connection, which is not opened, gets one.
     pub tls: bool,
     /// An exchange that one of these matches gets no span. Its context still
@@ -384,6 +391,7 @@ impl Default for SpanRules {
     fn default() -> Self {
         SpanRules {
             http: true,
+            notifications: false,
             tls: false,
             ignore: vec![IgnoreRule { method: Some(Glob::new("ping")), ..IgnoreRule::default() }],
         }

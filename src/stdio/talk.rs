@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use opentelemetry::trace::SpanKind;
@@ -31,6 +32,8 @@ pub struct Talk {
     session: SessionKey,
     /// What the process was given to continue where a message names nothing.
     environment: Option<TraceContext>,
+    /// How many requests have continued that.
+    continued: AtomicUsize,
 }
 
 impl Talk {
@@ -38,7 +41,7 @@ impl Talk {
     pub fn new(worker: Arc<Worker>, environment: Option<TraceContext>) -> Self {
         let nowhere = Authority { host: String::new(), port: 0 };
         let session = worker.tracer.peers.session(false, &nowhere, "stdio");
-        Talk { worker, session, environment }
+        Talk { worker, session, environment, continued: AtomicUsize::new(0) }
     }
 
     /// A line of the client; what has to stand in its place.
@@ -70,17 +73,20 @@ impl Talk {
         if !asks {
             return None;
         }
-        let version = self.version();
         let owner = self.owner();
-        let met = Met {
+        self.with_met(owner.as_ref(), |met| reverse::begin(&self.worker, met, line))
+    }
+
+    fn with_met<T>(&self, owner: Option<&Owner>, act: impl FnOnce(Met<'_>) -> T) -> T {
+        let version = self.version();
+        act(Met {
             outbound: false,
             network: Network::Pipe,
-            session: self.session,
+            session: Some(self.session),
             session_id: None,
             version: version.as_deref(),
-            owner: owner.as_ref(),
-        };
-        reverse::begin(&self.worker, met, line)
+            owner,
+        })
     }
 
     /// Nothing will be answered any more.
@@ -103,6 +109,32 @@ impl Talk {
                 listening.lock().subscribed();
             }
         }
+        if self.worker.tracer.policy.now().spans.notifications {
+            let owner = self.notifier(&message);
+            self.with_met(owner.as_ref(), |met| reverse::note(&self.worker, met, line));
+        }
+    }
+
+    /// The request that a notification of the server belongs to: that of whose
+    /// progress it tells, since SDKs make the token of its id, or else the only one.
+    fn notifier(&self, message: &Message<'_>) -> Option<Owner> {
+        let peers = &self.worker.tracer.peers;
+        let token = message.progress_token.as_ref().and_then(OwnedId::new);
+        let told = token.and_then(|token| peers.waiting(peers.key(self.session, Way::ToServer, &token)));
+        match told.and_then(|told| told.lock().adopt()) {
+            Some((context, full)) => Some(Owner { context, method: "progress", exact: false, full }),
+            None => self.owner(),
+        }
+    }
+
+    /// Whether as many requests continue what the process was given as may.
+    fn is_full(&self) -> bool {
+        let full = self.continued.load(Ordering::Relaxed) >= self.worker.limits().stream_spans;
+        match full {
+            true => _ = self.worker.metrics.peers.full.inc(),
+            false => _ = self.continued.fetch_add(1, Ordering::Relaxed),
+        }
+        full
     }
 
     fn version(&self) -> Option<Box<str>> {
@@ -112,8 +144,8 @@ impl Talk {
     /// The one request that the server works on, to which what it asks belongs.
     fn owner(&self) -> Option<Owner> {
         let sole = self.worker.tracer.peers.sole(self.session, Way::ToServer)?;
-        let context = sole.lock().context()?;
-        Some(Owner { context, method: "session", exact: false })
+        let (context, full) = sole.lock().adopt()?;
+        Some(Owner { context, method: "session", exact: false, full })
     }
 
     /// A request or notification: its SERVER span, and its context in the message.
@@ -139,14 +171,26 @@ impl Talk {
         let meta = Some(&message.meta).filter(|_| formats.tracecontext);
         let claim = meta.and_then(headers::extract_meta);
         let trusted = settings.propagation.trust_inbound;
-        let parent = claim.as_ref().filter(|_| trusted).or(self.environment.as_ref());
+        let claimed = claim.as_ref().filter(|_| trusted);
+        // What takes a request back hangs under it, where it names nothing better.
+        let taken_back = cancelled.map(|parent| TraceContext { parent, tracestate: None });
+        let claimed = claimed.or(taken_back.as_ref());
+        let given = self.environment.as_ref().filter(|_| claimed.is_none());
+        let full = given.filter(|_| self.is_full());
+        let under = match full {
+            Some(given) => Under::beside(given),
+            None => Under::context(claimed.or(given)),
+        };
         let facts = facts::Method(&call.method);
         let basis = Basis { policy: &policy, facts: &facts, now: started.0, at: started.1 };
-        let decided = decide(&self.worker, Under::context(parent), SpanKind::Server, basis, |span| {
+        let decided = decide(&self.worker, under, SpanKind::Server, basis, |span| {
             attributes::of_call(span, &call);
             span.set_static(key::NETWORK_TRANSPORT, "pipe");
             if let Some(claim) = claim.as_ref().filter(|_| !trusted) {
                 attributes::link(span, &claim.parent, "untrusted");
+            }
+            if let Some(given) = full {
+                attributes::link(span, &given.parent, "full");
             }
         });
         let mut injection = Injection::nothing();

@@ -11,6 +11,7 @@ mod endings;
 mod errors;
 mod http;
 mod models;
+mod notifications;
 mod registry;
 mod reverse;
 mod sessions;

@@ -88,6 +88,11 @@ impl<'a> Under<'a> {
     pub(crate) fn context(context: Option<&'a TraceContext>) -> Self {
         Under { context, span: context.map(|c| c.parent.span_id), beside: None }
     }
+
+    /// A trace of its own, which is recorded if what it stands beside is.
+    pub(crate) fn beside(context: &TraceContext) -> Self {
+        Under { beside: Some(context.parent.flags.is_sampled()), ..Under::default() }
+    }
 }
 
 fn unix_nanos(time: SystemTime) -> u64 {

@@ -19,7 +19,8 @@ impl Start<'_> {
         let of_library = mesh.ids.and_then(LibraryIds::context).filter(|_| claim.parent.is_none());
         let tracer = &self.worker.tracer;
         let trusted = self.propagation().trust_inbound;
-        let parent = claim.context().or(of_library.as_ref()).filter(|_| trusted);
+        let named = if claim.parent.is_none() { self.named(subject) } else { None };
+        let parent = claim.context().or(of_library.as_ref()).filter(|_| trusted).or(named.as_ref());
         let mut injection = self.injection(subject);
         if !trusted {
             injection.context = Context::Strip;

@@ -6,10 +6,10 @@ use opentelemetry::trace::SpanId;
 use super::decide::{Decided, Under};
 use super::{Start, Started};
 use crate::net::dial;
-use crate::proxy::inject::Context;
+use crate::proxy::inject::{Context, Injection};
 use crate::proxy::settings::Destinations;
 use crate::proxy::subject::Subject;
-use crate::trace::context::Claim;
+use crate::trace::context::{Claim, TraceContext};
 use crate::trace::links::{self, Parent};
 use crate::trace::places::{self, Destination};
 use crate::trace::semconv as key;
@@ -33,6 +33,9 @@ impl Start<'_> {
         if !self.wants_span(subject) {
             self.take_mark_off(&mut injection, &claim);
             return Started::new(self.unseen(subject), injection);
+        }
+        if let Some(named) = self.named(subject).filter(|_| claim.parent.is_none()) {
+            return self.under(&named, subject, allowed, injection);
         }
         let call = links::Call {
             claim,
@@ -59,6 +62,28 @@ impl Start<'_> {
             let restored = || parent.server_span.and_then(|id| tracer.server_spans.baggage(id));
             self.configured(&mut span, subject, || self.baggage().or_else(restored));
             self.waiting(span, subject).among(kin)
+        });
+        Started::new(waiting, injection)
+    }
+
+    /// A notification that names the request which it hangs under.
+    fn under(
+        &self,
+        named: &TraceContext,
+        subject: &Subject<'_>,
+        allowed: bool,
+        mut injection: Injection,
+    ) -> Started {
+        let decided = self.decide(subject, Under::context(Some(named)));
+        if allowed {
+            injection.baggage = self.outgoing_baggage(None);
+            injection.context = Context::Write(decided.outgoing);
+        }
+        let waiting = decided.span.map(|mut span| {
+            span.set_static(key::MESHTRACE_PARENT_METHOD, "named");
+            span.set_bool(key::MESHTRACE_PARENT_EXACT, true);
+            self.configured(&mut span, subject, || self.baggage());
+            self.waiting(span, subject)
         });
         Started::new(waiting, injection)
     }

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::{Start, Started};
-use crate::mcp::message::{Kind, Message};
+use crate::mcp::message::{Kind, Message, OwnedId};
 use crate::mcp::method::Target;
 use crate::proxy::exchange::{Side, answered, cancelled};
 use crate::proxy::peers::{SessionKey, Way};
 use crate::proxy::subject::{Quiet, Subject};
+use crate::trace::context::TraceContext;
 
 impl Start<'_> {
     /// What the request is about, with what its session is known to have
@@ -79,6 +80,18 @@ impl Start<'_> {
             _ => {}
         }
     }
+
+    /// The request that a notification takes back, which it hangs under where it
+    /// names no parent.
+    pub(super) fn named(&self, subject: &Subject<'_>) -> Option<TraceContext> {
+        let (Subject::Call(call), Some(message)) = (subject, self.message) else { return None };
+        let id = message.request_id.as_ref().filter(|_| call.notification)?;
+        let session = call.session.map(|id| self.session(id)).or_else(|| self.endpoint())?;
+        let peers = &self.worker.tracer.peers;
+        let waiting = peers.waiting(peers.key(session, Way::ToServer, &OwnedId::new(id)?))?;
+        waiting.lock().context_of(id)
+    }
+
     /// Links the message to the request whose work it goes on with: a retry to
     /// the try that wanted more, a poll to the call that became a task.
     pub(super) fn of_others(&self, subject: &Subject<'_>, started: &mut Started) {

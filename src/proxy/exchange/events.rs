@@ -1,6 +1,7 @@
 //! What is seen in a stream of events: answers, progress, and in a session of
 //! before 2026-07-28 what the server asks and takes back.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ impl Exchange {
         };
         let mut progress = progress;
         let out = rewriter.pass(data, |event| self.event(event, &mut progress));
-        let over = self.listening.is_some() && !self.side.is_stream;
+        let over = self.listening.is_some() && self.listened.is_none() && !self.side.is_stream;
         self.observer = if over && !rewriter.holds() {
             Observer::Nothing
         } else {
@@ -59,15 +60,24 @@ impl Exchange {
         if self.first.completes(data, true) {
             return None;
         }
-        let mut asks = false;
+        let (mut asks, mut notifies) = (false, false);
         each_answer(data, |message| match message.kind() {
             Kind::Response => self.event_answers(message, *progress),
             Kind::Request => asks = true,
-            Kind::Notification if is(message, "notifications/progress") => *progress += 1,
-            Kind::Notification if is(message, "notifications/cancelled") => self.event_cancels(data),
-            Kind::Notification if is(message, ACKNOWLEDGED) => self.subscribed(),
-            Kind::Notification => {}
+            Kind::Notification => {
+                notifies = true;
+                if is(message, "notifications/progress") {
+                    *progress += 1;
+                } else if is(message, "notifications/cancelled") {
+                    self.event_cancels(data);
+                } else if is(message, ACKNOWLEDGED) {
+                    self.subscribed();
+                }
+            }
         });
+        if notifies && self.worker.tracer.policy.now().spans.notifications {
+            self.event_notifies(data);
+        }
         if asks { self.event_asks(data) } else { None }
     }
 
@@ -88,7 +98,10 @@ impl Exchange {
 
     /// The server has begun to notify; what it says from now on is of no interest.
     pub fn subscribed(&mut self) {
-        let Exchange { worker, first, .. } = self;
+        let Exchange { worker, first, listened, .. } = self;
+        if worker.tracer.policy.now().spans.notifications {
+            *listened = first.context().map(Box::new);
+        }
         if first.is_open() && first.answer().is_some_and(|answer| answer.asked == Asked::Notifications) {
             first.end(worker);
             self.listening = Some(Listening::begin(&self.worker));
@@ -103,16 +116,32 @@ impl Exchange {
 
     /// The server asks: a span of its own, and its context in the message.
     fn event_asks(&mut self, data: &[u8]) -> Option<Vec<u8>> {
-        let (session, stream) = (self.side.session?, self.stream.as_ref()?);
+        let session = self.side.session?;
+        self.stream.as_ref()?;
         let owner = self.owner(session);
+        let worker = Arc::clone(&self.worker);
+        self.with_met(owner.as_ref(), |met| reverse::begin(&worker, met, data))?
+    }
+
+    /// The server notifies: a span of its own for each.
+    fn event_notifies(&mut self, data: &[u8]) {
+        let owner = self.notifier(data);
+        let worker = Arc::clone(&self.worker);
+        self.with_met(owner.as_ref(), |met| reverse::note(&worker, met, data));
+    }
+
+    /// Says between whom a message of the server passes, and in which session.
+    fn with_met<T>(&self, owner: Option<&Owner>, act: impl FnOnce(Met<'_>) -> T) -> Option<T> {
+        let stream = self.stream.as_ref()?;
+        let session = self.side.session;
         let named = self.named.as_deref();
         let said =
             self.first.attribute(key::MCP_PROTOCOL_VERSION).or(named.and_then(|n| n.version.as_deref()));
-        let agreed = match said {
-            Some(_) => None,
-            None => self.worker.tracer.peers.version(session, Instant::now()),
+        let agreed = match (said, session) {
+            (None, Some(session)) => self.worker.tracer.peers.version(session, Instant::now()),
+            _ => None,
         };
-        let met = Met {
+        Some(act(Met {
             outbound: self.side.outbound,
             network: Network::Http {
                 client: &stream.connection.downstream,
@@ -125,20 +154,36 @@ impl Exchange {
                 .attribute(key::MCP_SESSION_ID)
                 .or(named.and_then(|n| n.session.as_deref())),
             version: said.or(agreed.as_deref()),
-            owner: owner.as_ref(),
-        };
-        reverse::begin(&self.worker, met, data)
+            owner,
+        }))
     }
 
     /// The request that a request of the server belongs to: the one whose
     /// stream it comes in, or else the only one in flight.
-    fn owner(&self, session: SessionKey) -> Option<Owner> {
-        if let Some(context) = self.context() {
-            return Some(Owner { context, method: "stream", exact: true });
+    fn owner(&mut self, session: SessionKey) -> Option<Owner> {
+        if let Some((context, full)) = self.adopt() {
+            return Some(Owner { context, method: "stream", exact: true, full });
         }
         let sole = self.worker.tracer.peers.sole(session, Way::ToServer).filter(|_| self.side.is_stream)?;
-        let context = sole.lock().context()?;
-        Some(Owner { context, method: "session", exact: false })
+        let (context, full) = sole.lock().adopt()?;
+        Some(Owner { context, method: "session", exact: false, full })
+    }
+
+    /// The same of a notification. In a stream of its own it can say of the
+    /// progress of which request it tells: SDKs make the token of its id.
+    fn notifier(&mut self, data: &[u8]) -> Option<Owner> {
+        let Some(session) = self.side.session.filter(|_| self.side.is_stream) else {
+            let (context, full) = self.adopt()?;
+            return Some(Owner { context, method: "stream", exact: true, full });
+        };
+        let peers = &self.worker.tracer.peers;
+        let message = message::parse(data).ok();
+        let token = message.as_ref().and_then(|message| OwnedId::new(message.progress_token.as_ref()?));
+        let told = token.and_then(|token| peers.waiting(peers.key(session, Way::ToServer, &token)));
+        if let Some((context, full)) = told.and_then(|told| told.lock().adopt()) {
+            return Some(Owner { context, method: "progress", exact: false, full });
+        }
+        self.owner(session)
     }
 
     /// The server says where this client has to send its messages (2024-11-05).

@@ -7,7 +7,7 @@ use meshtrace::store::{Limits, Receiver, SpanStore};
 use serde_json::{Value, json};
 
 use super::process::{Done, Process};
-use crate::support::mesh::{PATIENCE, Span, all_spans};
+use crate::support::mesh::{PATIENCE, Scratch, Span, all_spans};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const OF_THE_PROCESS: &str = "00-1af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
@@ -168,7 +168,56 @@ async fn row_21_a_call_over_pipes_that_is_cancelled() {
     let (_, spans) = run(script, &lines, &[]).await;
     let (call, notice) = (named(&spans, "tools/call long"), named(&spans, "notifications/cancelled"));
     assert_eq!((call.attribute("meshtrace.cancelled"), call.error.as_ref()), (json!(true), None));
+    assert_eq!((&notice.trace, &notice.parent), (&call.trace, &call.id));
     assert_eq!((notice.links[0].id.as_str(), notice.links[0].reason.as_str()), (call.id.as_str(), "cancels"));
+}
+
+/// What the process was given as parent gets no endless trace: later calls stand beside it.
+#[tokio::test]
+async fn row_30_a_process_has_no_more_than_its_share_of_a_trace() {
+    let config = Scratch::new("limits: { stream_spans: 2 }");
+    let first = call(1.into(), "first", json!({"traceparent": CALLER}));
+    let more: Vec<_> = (1..=4).map(|n| call(1.into(), &format!("call{n}"), json!({}))).collect();
+    let mut lines = vec![("", first.as_str())];
+    lines.extend(more.iter().map(|line| ("", line.as_str())));
+    let env = [("TRACEPARENT", OF_THE_PROCESS), ("MESHTRACE_CONFIG", config.0.to_str().unwrap())];
+    let (_, spans) = run(ECHO, &lines, &env).await;
+    assert_eq!(spans.len(), 5, "{spans:#?}");
+    assert_eq!(named(&spans, "tools/call first").trace, CALLER[3..35], "who names a parent does not count");
+    for n in 1..=4 {
+        let span = named(&spans, &format!("tools/call call{n}"));
+        let links: Vec<_> = span.links.iter().map(|link| (&*link.trace, &*link.id, &*link.reason)).collect();
+        let given = (&OF_THE_PROCESS[3..35], &OF_THE_PROCESS[36..52]);
+        if n <= 2 {
+            assert_eq!(((&*span.trace, &*span.parent), links), (given, vec![]));
+        } else {
+            assert_eq!((span.parent.as_str(), links), ("", vec![(given.0, given.1, "full")]));
+            assert_ne!(span.trace, given.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_10_a_notification_over_pipes() {
+    let script = r#"
+IFS= read -r line
+printf '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}\n'
+printf '{"jsonrpc":"2.0","id":1,"result":{}}\n'
+"#;
+    let line = call(1.into(), "long", json!({"progressToken": 1}));
+    for (yaml, count) in [("spans: { notifications: true }", 2), ("{}", 1)] {
+        let config = Scratch::new(yaml);
+        let env = [("MESHTRACE_CONFIG", config.0.to_str().unwrap())];
+        let (done, spans) = run(script, &[("", &line)], &env).await;
+        assert!(done.out.starts_with(r#"{"jsonrpc":"2.0","method":"notifications/progress","#), "{done:?}");
+        assert_eq!(spans.len(), count, "{spans:#?}");
+        if count == 2 {
+            let (call, progress) =
+                (named(&spans, "tools/call long"), named(&spans, "notifications/progress"));
+            assert_eq!((&progress.parent, progress.kind), (&call.id, "CLIENT"));
+            assert_eq!(progress.parent_method(), ("progress".to_owned(), false));
+        }
+    }
 }
 
 /// A signal reaches the server, and we end as it ends.

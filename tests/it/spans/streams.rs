@@ -48,7 +48,15 @@ impl Speech {
 impl Conversation {
     /// Under these limits. Its end waits for no stream, since clients leave them open.
     pub(super) async fn start(limits: &str) -> Self {
-        let yaml = format!("limits: {{ {limits} drain_timeout: 0s }}");
+        Conversation::with(&format!("limits: {{ {limits} drain_timeout: 0s }}")).await
+    }
+
+    /// Under this configuration, which leaves the limits alone or ends without waiting.
+    pub(super) async fn with(yaml: &str) -> Self {
+        let yaml = match yaml.contains("limits:") {
+            true => yaml.to_owned(),
+            false => format!("{yaml}\nlimits: {{ drain_timeout: 0s }}"),
+        };
         let (post, get) = (Speech::default(), Speech::default());
         let (to_post, to_get) = (post.clone(), get.clone());
         let script = move |asked: &Asked| match (asked.method.as_str(), asked.json()) {
