@@ -474,7 +474,7 @@ fn every_wrong_line_of_the_file_is_named_with_its_place() {
         ("sampling: { rules: [{ sample: 1%, baggage: { 'a b': c } }] }\n", "1:53: sampling.rules \"a b\": expected a baggage name of letters, digits and -._~!#$%&'*+^`|".into()),
         ("sampling: { rules: [{ sample: 1%, name: 'é' }] }\n", "1:41: sampling.rules name \"é\": expected a name of 1 to 64 plain ASCII characters".into()),
         ("sampling: { rules: [{ sample: 1%, root: maybe }] }\n", "1:41: sampling.rules root \"maybe\": expected true or false".into()),
-        ("spans:\n  htp: true\n", "2:3: unknown key \"htp\": expected one of http, tls, ignore".into()),
+        ("spans:\n  htp: true\n", "2:3: unknown key \"htp\": expected one of http, notifications, tls, ignore".into()),
         ("spans: { ignore: [{ paths: /a }] }\n", format!("1:21: unknown key \"paths\": {rule}")),
         ("spans: { ignore: [{}] }\n", "1:19: spans.ignore: expected at least one of path, user_agent, method, host, task_status".into()),
         ("spans:\n  ignore:\n    - path: health\n", "3:13: spans.ignore path \"health\": expected a path that starts with /, in which * stands for any text".into()),

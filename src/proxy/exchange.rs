@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use http::{StatusCode, Version, header, response};
 use prometheus_client::metrics::gauge::Gauge;
 
-pub use self::events::{ACKNOWLEDGED, answered, cancelled};
+pub use self::events::{ACKNOWLEDGED, answered, cancelled, progressed};
 pub use self::held::{Held, Shared};
 pub use self::waiting::{Answer, Asked, Awaited, Forgotten, Waiting};
 use super::connection::Connection;
@@ -438,6 +438,13 @@ impl Exchange {
         waiting.came_to(worker, *side, target.as_ref().map(|target| &target.server), message);
         waiting.answered(worker, message, None);
         true
+    }
+
+    /// Progress of the request of this id was told of on another connection.
+    pub fn progressed_elsewhere(&mut self, id: &Id<'_>) {
+        if let Some(waiting) = self.waits_mut().find(|waiting| waiting.is_open() && waiting.has_id(id)) {
+            waiting.progressed_once();
+        }
     }
 
     /// The request of this id is not to be answered any more. Gives its

@@ -99,6 +99,9 @@ impl Talk {
     fn notice(&self, line: &[u8]) {
         let Ok(message) = message::parse(line) else { return };
         exchange::cancelled(&self.worker, self.session, Way::ToClient, &message);
+        if message.method.as_ref().is_some_and(|m| m.eq_str("notifications/progress")) {
+            exchange::progressed(&self.worker, self.session, &message);
+        }
         // A subscription is granted; it stays open for as long as the client listens.
         let acknowledged = message.method.as_ref().is_some_and(|m| m.eq_str(exchange::ACKNOWLEDGED));
         if let Some(id) =

@@ -68,6 +68,7 @@ impl Exchange {
                 notifies = true;
                 if is(message, "notifications/progress") {
                     *progress += 1;
+                    self.event_progresses(data);
                 } else if is(message, "notifications/cancelled") {
                     self.event_cancels(data);
                 } else if is(message, ACKNOWLEDGED) {
@@ -93,6 +94,15 @@ impl Exchange {
         if let Some(session) = self.side.session.filter(|_| self.side.is_stream) {
             let resumed = !self.side.elsewhere;
             answered(&self.worker, session, Way::ToServer, message, resumed);
+        }
+    }
+
+    /// In a stream of its own, the server tells of the progress of a request whose
+    /// answer may come there too.
+    fn event_progresses(&self, data: &[u8]) {
+        let Some(session) = self.side.session.filter(|_| self.side.is_stream) else { return };
+        if let Ok(message) = message::parse(data) {
+            progressed(&self.worker, session, &message);
         }
     }
 
@@ -224,6 +234,17 @@ pub fn cancelled(
     let peers = &worker.tracer.peers;
     let waiting = peers.waiting(peers.key(session, way, &OwnedId::new(id)?))?;
     waiting.lock().cancelled(id)
+}
+
+/// Counts the progress that this `notifications/progress` tells of, where its token is the id of
+/// a request that waits, as SDKs make it.
+pub fn progressed(worker: &Worker, session: SessionKey, message: &Message<'_>) {
+    let peers = &worker.tracer.peers;
+    let token = message.progress_token.as_ref().and_then(OwnedId::new);
+    let told = token.and_then(|token| peers.waiting(peers.key(session, Way::ToServer, &token)));
+    if let (Some(told), Some(token)) = (told, &message.progress_token) {
+        told.lock().progressed_elsewhere(token);
+    }
 }
 
 fn is(message: &Message<'_>, method: &str) -> bool {

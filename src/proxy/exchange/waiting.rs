@@ -216,6 +216,16 @@ impl Waiting {
         }
     }
 
+    /// Says of one more step of progress.
+    pub(super) fn progressed_once(&mut self) {
+        let Some(span) = &mut self.span else { return };
+        let before = match span.attribute(key::MESHTRACE_PROGRESS_COUNT) {
+            Some(Value::Int(count)) => count,
+            _ => 0,
+        };
+        span.set_int(key::MESHTRACE_PROGRESS_COUNT, before.saturating_add(1));
+    }
+
     /// Says that its answer can come on another connection only, if that
     /// finds it. Answers whether it does.
     pub(super) fn park(&mut self, worker: &Worker) -> bool {

@@ -211,6 +211,7 @@ printf '{"jsonrpc":"2.0","id":1,"result":{}}\n'
         let (done, spans) = run(script, &[("", &line)], &env).await;
         assert!(done.out.starts_with(r#"{"jsonrpc":"2.0","method":"notifications/progress","#), "{done:?}");
         assert_eq!(spans.len(), count, "{spans:#?}");
+        assert_eq!(named(&spans, "tools/call long").attribute("meshtrace.progress.count"), json!(1));
         if count == 2 {
             let (call, progress) =
                 (named(&spans, "tools/call long"), named(&spans, "notifications/progress"));

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Stage, watch, watch_with};
-use crate::support::mesh::{Answer, Call, Era, SIDES, Server, Side, Span, event, expected, network, request};
+use crate::support::mesh::{Answer, Call, Era, SIDES, Server, Side, Span, event, expected, request};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

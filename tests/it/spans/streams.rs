@@ -267,6 +267,12 @@ async fn row_24_a_request_that_is_answered_on_the_stream() {
             let post = |message: Value| Call::post(message.to_string()).at(&path).send(to);
             let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add"}});
             assert_eq!(post(call).await.status, 202);
+            for step in 1..=2 {
+                talk.get
+                    .say(&event(&json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                    "params": {"progressToken": 1, "progress": step}})))
+                    .await;
+            }
             let question = json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"});
             talk.get.say(&event(&question)).await;
             let asked = listening.read_text("roots").await;
@@ -279,6 +285,7 @@ async fn row_24_a_request_that_is_answered_on_the_stream() {
             let roots = spans.iter().find(|span| span.name == "roots/list").unwrap();
             assert_eq!((call.kind, call.error.as_ref(), roots.error.as_ref()), (side.kind(), None, None));
             assert_eq!(call.attribute("mcp.protocol.version"), json!("2024-11-05"));
+            assert_eq!(call.attribute("meshtrace.progress.count"), json!(2));
             assert_eq!(roots.parent, call.id);
             // One that is never answered ends with the stream.
             let lost = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "lost"}});
