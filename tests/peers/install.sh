@@ -3,6 +3,7 @@
 # MESHTRACE_PEERS_DIR (default: target/peers of this project):
 #
 #   mcp2/ mcp1/ fastmcp/   Python environments, one for each SDK
+#   others/ a2a03/         the clients of models and agents, and agents
 #   node/                  the npm SDK with its dependencies
 #   everything/            npm server-everything with the same SDK
 #   rmcp/                  the build directory of the Rust peer
@@ -29,8 +30,8 @@ keep() {
     cp "$2" "$into/$1/.installed"
 }
 
-for sdk in mcp2 mcp1 fastmcp; do
-    pins=$here/python/$sdk.txt
+for pins in "$here"/python/*.txt "$here"/others/*.txt; do
+    sdk=$(basename "$pins" .txt)
     fresh "$sdk" "$pins" && continue
     echo "installing $sdk"
     rm -rf "${into:?}/$sdk"

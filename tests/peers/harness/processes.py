@@ -164,10 +164,11 @@ async def run_client(sdk, era, url, extra=None):
     return process.returncode, out.decode(), err.decode(errors="replace")
 
 
-async def start_sidecar(binary, service, receiver, *, inbound=(), outbound=()):
+async def start_sidecar(binary, service, receiver, *, inbound=(), outbound=(), **extra):
     """Starts a sidecar; `inbound` and `outbound` are pairs of ports, own and target.
 
-    An outbound listener without a target is a forward proxy.
+    An outbound listener without a target is a forward proxy. What else is given
+    is set in its environment.
     """
     words = [binary, "proxy", "--admin", "off"]
     for own, target in inbound:
@@ -180,6 +181,7 @@ async def start_sidecar(binary, service, receiver, *, inbound=(), outbound=()):
         OTEL_SERVICE_NAME=service,
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
         OTEL_BSP_SCHEDULE_DELAY="200",
+        **extra,
     )
     sidecar.reading.append(asyncio.create_task(Process._read(sidecar.child.stdout, sidecar.errors)))
     try:
