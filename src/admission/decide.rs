@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::admission::explicit;
-use crate::admission::options::{Capture, InboundPorts, Options, PREFIX};
+use crate::admission::options::{Capture, InboundPorts, Options, PREFIX, User};
 use crate::admission::owner::{self, Workload};
 use crate::admission::pod;
 use crate::admission::ports::Ports;
@@ -106,6 +106,19 @@ pub(super) fn options(
     Ok(options)
 }
 
+/// The user that the sidecar runs as; `None` leaves it to the cluster, which the rules of capture could not spare.
+pub(super) fn user(options: &Options, capture: Capture, settings: &Settings) -> Result<Option<u32>, Refusal> {
+    match (options.proxy_uid, capture) {
+        (None, _) => Ok(Some(settings.uid)),
+        (Some(User::Fixed(uid)), _) => Ok(Some(uid)),
+        (Some(User::Cluster), Capture::Explicit | Capture::None) => Ok(None),
+        (Some(User::Cluster), _) => refuse(
+            "invalid_annotation",
+            "meshtrace.io/proxy-uid \"cluster\": expected a number where traffic is captured, which is how the sidecar's is told apart",
+        ),
+    }
+}
+
 /// The capture that holds, once `auto` has been decided.
 pub(super) fn capture(options: &Options, subject: &Subject) -> Result<Capture, Refusal> {
     match (options.capture, subject.restricted) {
@@ -153,7 +166,7 @@ fn native(capture: Capture, kubernetes: Option<(u32, u32)>) -> bool {
 }
 
 /// Refuses pods in which the sidecar could do harm.
-pub(super) fn refuse_unfit(pod: &Value, uid: u32) -> Result<(), Refusal> {
+pub(super) fn refuse_unfit(pod: &Value, uid: Option<u32>) -> Result<(), Refusal> {
     let spec = pod::spec(pod);
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
         return refuse("host_network", "the pod uses its node's network, which is not the pod's to capture");
@@ -178,7 +191,9 @@ pub(super) fn refuse_unfit(pod: &Value, uid: u32) -> Result<(), Refusal> {
             return refuse("other_mesh", format!("the container {name} captures this pod's traffic: {way}"));
         }
     }
-    refuse_uid(pod, uid)?;
+    if let Some(uid) = uid {
+        refuse_uid(pod, uid)?;
+    }
     refuse_ports(pod)
 }
 

@@ -46,6 +46,15 @@ pub enum ProbeMode {
     None,
 }
 
+/// Which user the sidecar runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// This one.
+    Fixed(u32),
+    /// The one that the cluster gives to containers that name none, as OpenShift does.
+    Cluster,
+}
+
 /// CPU and memory of the sidecar; what is `None` is left out of the container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
@@ -92,6 +101,8 @@ pub struct Options {
     pub log_level: Option<String>,
     /// The image of every container of ours.
     pub proxy_image: String,
+    /// Which user the sidecar runs as; `None` is the installation's.
+    pub proxy_uid: Option<User>,
     /// What the sidecar may use.
     pub resources: Resources,
     /// Whether the sidecar is an init container that stays; `None` decides by the version of Kubernetes.
@@ -142,6 +153,7 @@ impl Options {
             propagators: None,
             log_level: None,
             proxy_image: proxy_image.into(),
+            proxy_uid: None,
             resources: Resources {
                 cpu_request: Quantity::cpu("10m"),
                 cpu_limit: None,
@@ -189,6 +201,7 @@ impl Options {
             "proxy-image" => {
                 self.proxy_image = word(value::is_image, "an image reference")?.unwrap_or_default();
             }
+            "proxy-uid" => self.proxy_uid = Some(user(text).ok_or_else(|| invalid(USER))?),
             "proxy-cpu-request" => self.resources.cpu_request = cpu()?,
             "proxy-cpu-limit" => self.resources.cpu_limit = cpu()?,
             "proxy-memory-request" => self.resources.memory_request = memory()?,
@@ -232,6 +245,7 @@ const CAPTURE: &str = "auto, redirect, explicit or none";
 const PROBES: &str = "rewrite-tcp or none";
 const CPU: &str = "an amount of CPU such as 100m or 0.5, or nothing";
 const MEMORY: &str = "an amount of memory such as 64Mi, or nothing";
+const USER: &str = "the number of a user from 1 to 4294967294, or cluster";
 const HOSTS: &str = "hosts with commas between, such as api.example.com,*.example.org:8443";
 const NAME: &str = "1 to 255 characters, none of them a control character";
 const ENDPOINT: &str = "an http:// or https:// URL; $(HOST_IP) may stand for the node's address";
@@ -256,6 +270,16 @@ fn inbound(text: &str) -> Option<InboundPorts> {
         "" => None,
         _ => Ports::parse(text).map(InboundPorts::Only),
     }
+}
+
+/// Neither root nor the largest number, which means no change.
+fn user(text: &str) -> Option<User> {
+    if text == "cluster" {
+        return Some(User::Cluster);
+    }
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().ok()).flatten();
+    number.filter(|uid| (1..u32::MAX).contains(uid)).map(User::Fixed)
 }
 
 fn switch(text: &str) -> Option<bool> {
@@ -305,6 +329,8 @@ mod tests {
             ("propagators", "tracecontext,b3", "xray"),
             ("log-level", "debug", "verbose"),
             ("proxy-image", "registry:5000/meshtrace@sha256:0a", "meshtrace; rm -rf"),
+            ("proxy-uid", "1000659999", "0"),
+            ("proxy-uid", "cluster", "4294967295"),
             ("proxy-cpu-request", "10m", "10 m"),
             ("proxy-cpu-limit", "", "none"),
             ("proxy-memory-request", "64Mi", "64MB"),

@@ -112,10 +112,11 @@ fn inject(
     warnings: &mut Vec<String>,
 ) -> Result<(Value, Capture, Form), Refusal> {
     let options = decide::options(pod, settings, warnings)?;
-    decide::refuse_unfit(pod, settings.uid)?;
+    let capture = decide::capture(&options, subject)?;
+    let uid = decide::user(&options, capture, settings)?;
+    decide::refuse_unfit(pod, uid)?;
     let workload = owner::workload(pod).or_else(|| subject.workload.clone());
     let workload = workload.as_ref();
-    let capture = decide::capture(&options, subject)?;
     let form = decide::form(pod, &options, capture, workload, settings.kubernetes)?;
     let inbound = decide::inbound(pod, &options);
     let listeners = decide::listeners(pod, &options, capture, warnings);
@@ -139,7 +140,7 @@ fn inject(
         options: &options,
         capture,
         form,
-        uid: settings.uid,
+        uid,
         quality,
         inbound_ports: match &inbound {
             InboundPorts::All => "*".to_owned(),

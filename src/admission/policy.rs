@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admission::handing_on;
 use crate::admission::install::{Install, labels, system_namespaces};
-use crate::admission::options::{Capture, InboundPorts};
+use crate::admission::options::{Capture, InboundPorts, User};
 use crate::admission::policy_shim;
 use crate::admission::render::{self, ADMIN_PORT, Form, INBOUND_PORT, OUTBOUND_PORT, Plan, Quality};
 
@@ -25,7 +25,7 @@ pub(super) fn manifests(install: &Install) -> Vec<Value> {
                 "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
                 "scope": "Namespaced",
             }]},
-            "matchConditions": conditions(install.settings.uid),
+            "matchConditions": conditions(uid(install)),
             "variables": variables(install),
             "failurePolicy": "Ignore",
             "reinvocationPolicy": "IfNeeded",
@@ -219,6 +219,14 @@ fn mutation(install: &Install) -> String {
     .join("\n")
 }
 
+/// Whom the rules spare, since the policy always captures.
+fn uid(install: &Install) -> u32 {
+    match install.settings.defaults.proxy_uid {
+        Some(User::Fixed(uid)) => uid,
+        _ => install.settings.uid,
+    }
+}
+
 /// The two containers, with expressions where they depend on the pod.
 fn containers(install: &Install) -> [Value; 2] {
     let settings = &install.settings;
@@ -226,7 +234,7 @@ fn containers(install: &Install) -> [Value; 2] {
         options: &settings.defaults,
         capture: Capture::Redirect,
         form: Form::Native,
-        uid: settings.uid,
+        uid: Some(uid(install)),
         quality,
         inbound_ports: match &settings.defaults.inbound_ports {
             Some(InboundPorts::Only(ports)) => ports.to_string(),

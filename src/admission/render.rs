@@ -76,7 +76,8 @@ pub(super) struct Plan<'a> {
     pub(super) options: &'a Options,
     pub(super) capture: Capture,
     pub(super) form: Form,
-    pub(super) uid: u32,
+    /// `None` is whom the cluster chooses.
+    pub(super) uid: Option<u32>,
     pub(super) quality: Quality,
     pub(super) inbound_ports: String,
     pub(super) listeners: Vec<Listener>,
@@ -92,7 +93,8 @@ pub(super) struct Plan<'a> {
 /// The container that installs the kernel rules and ends.
 pub(super) fn init(plan: &Plan<'_>) -> Value {
     let options = plan.options;
-    let mut args = vec!["capture".to_owned(), "install".to_owned(), format!("--uid={}", plan.uid)];
+    let uid = plan.uid.unwrap_or(UID);
+    let mut args = vec!["capture".to_owned(), "install".to_owned(), format!("--uid={uid}")];
     let mut list = |flag: &str, value: String| {
         if !value.is_empty() {
             args.push(format!("--{flag}={value}"));
@@ -137,16 +139,20 @@ pub(super) fn shim(plan: &Plan<'_>) -> Value {
     })
 }
 
-fn unprivileged(uid: u32) -> Value {
-    json!({
-        "runAsUser": uid,
-        "runAsGroup": uid,
+fn unprivileged(uid: Option<u32>) -> Value {
+    let mut context = Map::new();
+    if let Some(uid) = uid {
+        context.extend(["runAsUser", "runAsGroup"].map(|key| (key.to_owned(), Value::from(uid))));
+    }
+    let others = json!({
         "runAsNonRoot": true,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
-    })
+    });
+    context.extend(others.as_object().cloned().unwrap_or_default());
+    Value::Object(context)
 }
 
 /// The sidecar itself.
@@ -194,6 +200,7 @@ fn args(plan: &Plan<'_>) -> Vec<String> {
     match plan.capture {
         Capture::Redirect => {
             args.push("--redirected".to_owned());
+            args.extend(plan.uid.filter(|uid| *uid != UID).map(|uid| format!("--uid={uid}")));
             if !plan.options.opaque_ports.is_empty() {
                 args.push(format!("--opaque-ports={}", plan.options.opaque_ports));
             }

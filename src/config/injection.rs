@@ -50,9 +50,8 @@ pub fn load(flags: &Flags, env: Environment<'_>) -> Result<Settings, Error> {
     }
     settings.defaults.check().map_err(|invalid| Error::new(Origin::Flag("--set"), invalid.to_string()))?;
     settings.kubernetes = flags.kubernetes_version.as_deref().map(version).transpose()?;
-    let uid = value::count(flags.uid.trim(), 1..=65_533);
-    let uid = uid.map_err(|expected| Error::value(Origin::Flag("--uid"), &flags.uid, &expected))?;
-    settings.uid = u32::try_from(uid).unwrap_or(settings.uid);
+    let uid = value::uid(flags.uid.trim());
+    settings.uid = uid.map_err(|expected| Error::value(Origin::Flag("--uid"), &flags.uid, &expected))?;
     Ok(settings)
 }
 
@@ -245,7 +244,7 @@ mod tests {
         assert_eq!(text, "--set meshtrace.io/capture \"all\": expected auto, redirect, explicit or none");
         let text = wrong(&flags(&["proxy-memory-request=1Gi"]));
         assert!(text.contains("proxy-memory-limit \"256Mi\""), "{text}");
-        for uid in ["0", "root", "65534", "-1"] {
+        for uid in ["0", "root", "4294967295", "-1"] {
             assert!(wrong(&Flags { uid: uid.to_owned(), ..flags(&[]) }).starts_with("--uid "), "{uid}");
         }
         for version in ["", "1", "latest", "one.two"] {

@@ -115,6 +115,7 @@ fn annotations(dice: &mut Dice) -> Value {
     own(dice, "meshtrace.io/inbound-ports", &["*", "8080", "8000-9000"]);
     own(dice, "meshtrace.io/skip-inbound-ports", &["9090", ""]);
     own(dice, "meshtrace.io/opaque-ports", &["3306", "8080-8090"]);
+    own(dice, "meshtrace.io/proxy-uid", &["1000659999", "cluster"]);
     own(dice, "meshtrace.io/egress-tls-origination", &["api.example.com", "*.a:8443, b"]);
     own(dice, "meshtrace.io/service-name", &["$(A),=", "plain"]);
     own(dice, "resource.opentelemetry.io/team", &["a=b,c", "käse"]);

@@ -209,6 +209,39 @@ fn the_installations_words_are_defaults_for_the_pods() {
     assert_eq!(find(env, "OTEL_TRACES_SAMPLER")["value"], "traceidratio");
 }
 
+/// OpenShift gives each namespace a range of users and lets its pods run as no other.
+#[test]
+fn the_sidecars_user_is_the_installations_the_pods_or_the_clusters() {
+    let context = |pod: &Value, name: &str| {
+        let spec = &pod["spec"];
+        let list = if find(&spec["containers"], name).is_null() { "initContainers" } else { "containers" };
+        find(&spec[list], name).clone()
+    };
+    let pod = inject(&annotated("proxy-uid", "1000659999"));
+    let sidecar = context(&pod, "meshtrace");
+    assert_eq!(sidecar["securityContext"]["runAsUser"], 1_000_659_999);
+    assert!(sidecar["args"].as_array().unwrap().contains(&json!("--uid=1000659999")), "{sidecar}");
+    assert_eq!(context(&pod, "meshtrace-init")["args"][2], "--uid=1000659999");
+
+    let mut pod = annotated("proxy-uid", "cluster");
+    assert_eq!(status(&inject(&pod))["skipped"], "invalid_annotation", "the rules have to name somebody");
+    for (capture, native) in [("explicit", "true"), ("explicit", "false"), ("none", "true")] {
+        pod["metadata"]["annotations"]["meshtrace.io/capture"] = json!(capture);
+        pod["metadata"]["annotations"]["meshtrace.io/native-sidecar"] = json!(native);
+        let injected = inject(&pod);
+        for name in ["meshtrace", "meshtrace-shim"] {
+            let container = context(&injected, name);
+            let said = &container["securityContext"];
+            assert!(container.is_null() || (said.get("runAsUser").is_none() && said["runAsNonRoot"] == true));
+        }
+        assert!(!injected.to_string().contains("14100"), "{injected}");
+    }
+    let settings = Settings { uid: 15_000, ..settings() };
+    let pod = apply(&weather(), &Subject::default(), &settings).pod;
+    assert!(context(&pod, "meshtrace")["args"].as_array().unwrap().contains(&json!("--uid=15000")));
+    assert!(!inject(&weather()).to_string().contains("--redirected\",\"--uid"), "it knows the usual one");
+}
+
 #[test]
 fn hosts_for_tls_are_told_to_the_sidecar() {
     let pod = inject(&annotated("egress-tls-origination", "api.example.com, *.example.org:8443"));
