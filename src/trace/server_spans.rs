@@ -3,6 +3,7 @@
 
 mod came;
 mod candidates;
+mod holders;
 mod keyed;
 mod late;
 mod values;
@@ -199,6 +200,9 @@ impl ServerSpans {
             let alone_since = (self.in_flight() == 0).then(|| self.answered.load(Ordering::Relaxed));
             shard.live.push(Candidate { context, caller });
             let values = Vec::new();
+            if let Some(ids) = library {
+                self.came.begin(key(id), ids);
+            }
             shard.details.push(Details { tracestate, arguments, values, library, safe, alone_since });
         }
         entry.in_flight += 1;
@@ -232,6 +236,9 @@ impl ServerSpans {
             self.index.forget(key(id), &ended.values, ended.arguments.len());
             if !ended.safe {
                 self.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(ids) = ended.library {
+                self.came.end(key(id), ids);
             }
             shard.answered.remember(key(id), ended.values, ended.arguments);
         }

@@ -1,12 +1,15 @@
-//! Which ids of the library MCP Mesh came with one request only. A call with
-//! ids that came with several may be of any of them, and one that was answered
-//! may be calling still.
+//! The ids of the library MCP Mesh: which requests in flight came with them,
+//! and which came with one request only. A call with ids that came with several
+//! may be of any of them, and one that was answered may be calling still.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::{Mutex, PoisonError};
 
+use opentelemetry::trace::TraceId;
+
+use super::holders::{Holder, Holders};
 use super::keyed::Keyed;
 use crate::trace::context::LibraryIds;
 
@@ -19,6 +22,8 @@ pub(super) struct Came {
     /// By their hash, whether they came more than once: those of late, and
     /// those before them. Together at most twice `MAX_REMEMBERED_IDS`.
     generations: Mutex<[HashMap<u64, Times, Keyed>; 2]>,
+    /// By the hash of both ids and by that of the trace, who is in flight.
+    in_flight: Holders,
     secret: RandomState,
 }
 
@@ -47,14 +52,38 @@ impl Came {
         late.get(&hash).or_else(|| early.get(&hash)) == Some(&Times::Once)
     }
 
+    /// A request that came with these is in flight, under this id.
+    pub(super) fn begin(&self, id: u64, ids: LibraryIds) {
+        self.in_flight.add(id, self.hashes(ids));
+    }
+
+    /// It was answered.
+    pub(super) fn end(&self, id: u64, ids: LibraryIds) {
+        self.in_flight.remove(id, self.hashes(ids));
+    }
+
+    /// Which requests in flight came with both of these ids.
+    pub(super) fn with_both(&self, ids: LibraryIds) -> Option<Holder> {
+        self.in_flight.of(self.hash(ids)?)
+    }
+
+    /// Which requests in flight came with this trace.
+    pub(super) fn with_trace(&self, trace: TraceId) -> Option<Holder> {
+        self.in_flight.of(self.secret.hash_one(trace))
+    }
+
     fn hash(&self, ids: LibraryIds) -> Option<u64> {
         Some(self.secret.hash_one((ids.trace, ids.parent?)))
+    }
+
+    fn hashes(&self, ids: LibraryIds) -> impl Iterator<Item = u64> {
+        self.hash(ids).into_iter().chain([self.secret.hash_one(ids.trace)])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{SpanId, TraceId};
+    use opentelemetry::trace::SpanId;
 
     use super::*;
 
@@ -74,6 +103,21 @@ mod tests {
         let trace_alone = LibraryIds { parent: None, ..ids(1) };
         came.remember(trace_alone);
         assert!(!came.once(trace_alone));
+    }
+
+    #[test]
+    fn who_is_in_flight_is_known_by_both_ids_and_by_the_trace() {
+        let came = Came::default();
+        let both = |number| came.with_both(ids(number)).and_then(|holder| holder.alone());
+        let trace = || came.with_trace(ids(0).trace).and_then(|holder| holder.alone());
+        came.begin(7, ids(1));
+        assert_eq!((both(1), both(2), trace()), (Some(7), None, Some(7)));
+        came.begin(8, ids(2));
+        assert_eq!((both(1), both(2), trace()), (Some(7), Some(8), None));
+        came.end(7, ids(1));
+        assert_eq!((both(1), both(2), trace()), (None, Some(8), Some(8)));
+        came.end(8, ids(2));
+        assert_eq!(came.in_flight.len(), 0);
     }
 
     #[test]

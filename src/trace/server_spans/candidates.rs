@@ -5,12 +5,15 @@ use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::SpanId;
 
-use super::{ServerSpans, Shard, lock};
+use super::{ServerSpans, Shard, key, lock};
 use crate::trace::context::LibraryIds;
 use crate::w3c::traceparent::Traceparent;
 
 /// The most requests in flight that one call looks at, so that its cost has a bound.
 pub const MAX_LOOKED_AT: usize = 256;
+
+/// The most requests in flight that one call searches for those of its trace.
+const MAX_SEARCHED: usize = 4 * 1024;
 
 /// The most candidates that a span links to.
 pub const MAX_LINKED: usize = 8;
@@ -116,38 +119,69 @@ impl ServerSpans {
     /// which may have been answered and call still.
     pub fn of_library(&self, ids: LibraryIds) -> (Candidates, bool) {
         let mut all = Candidates::of_none();
-        let of = |shard: &Shard, at: usize| shard.details.get(at).and_then(|details| details.library);
-        self.look(&mut all, |shard, at| {
-            of(shard, at)
-                .is_some_and(|l| l.parent.is_some() && (l.trace, l.parent) == (ids.trace, ids.parent))
-        });
-        if all.count > 0 {
+        let came_with = |shard: &Shard, at: usize, wanted: &dyn Fn(LibraryIds) -> bool| {
+            shard.details.get(at).and_then(|details| details.library).is_some_and(wanted)
+        };
+        if let Some(holder) = self.came.with_both(ids) {
+            match holder.alone() {
+                Some(id) => self.look_at(&mut all, id),
+                None => {
+                    let both = |l: LibraryIds| (l.trace, l.parent) == (ids.trace, ids.parent);
+                    self.look(&mut all, |shard, at| came_with(shard, at, &both));
+                }
+            }
             return (all, self.came.once(ids));
         }
-        self.look(&mut all, |shard, at| {
-            shard.live[at].context.trace_id == ids.trace
-                || of(shard, at).is_some_and(|l| l.trace == ids.trace)
-        });
+        // Others may be of the same trace without the library.
+        let of_trace = |candidate: &Candidate| candidate.context.trace_id == ids.trace;
+        match self.came.with_trace(ids.trace).map(|holder| holder.alone()) {
+            None => self.look(&mut all, |shard, at| of_trace(&shard.live[at])),
+            Some(Some(id)) => self.look(&mut all, |shard, at| {
+                let candidate = &shard.live[at];
+                key(candidate.context.span_id) == id || of_trace(candidate)
+            }),
+            Some(None) => self.look(&mut all, |shard, at| {
+                of_trace(&shard.live[at]) || came_with(shard, at, &|l| l.trace == ids.trace)
+            }),
+        }
         (all, false)
     }
 
+    /// Looks at those wanted among the first [`MAX_SEARCHED`].
     fn look(&self, all: &mut Candidates, wanted: impl Fn(&Shard, usize) -> bool) {
+        let mut left = MAX_SEARCHED;
         for shard in &self.shards {
             let shard = lock(shard);
-            for (at, candidate) in shard.live.iter().enumerate() {
-                if !wanted(&shard, at) {
-                    continue;
+            for at in 0..shard.live.len() {
+                if left == 0 {
+                    all.complete = false;
+                    return;
                 }
-                if all.looked_at == 0 {
-                    let answered = self.answered.load(Ordering::Relaxed);
-                    let alone_since = shard.details.get(at).and_then(|details| details.alone_since);
-                    all.undisturbed = alone_since == Some(answered);
-                }
-                if !all.add(candidate) {
+                left -= 1;
+                if wanted(&shard, at) && !self.take(all, &shard, at) {
                     all.complete = false;
                     return;
                 }
             }
         }
+    }
+
+    /// Looks at the one of this id.
+    fn look_at(&self, all: &mut Candidates, id: u64) {
+        let shard = self.shard(SpanId::from_bytes(id.to_be_bytes()));
+        if let Some(entry) = shard.entries.get(&id).filter(|entry| entry.in_flight > 0) {
+            self.take(all, &shard, entry.slot);
+        }
+    }
+
+    /// Takes the request at this place into account; says whether the next has to be looked at.
+    fn take(&self, all: &mut Candidates, shard: &Shard, at: usize) -> bool {
+        let (Some(candidate), Some(details)) = (shard.live.get(at), shard.details.get(at)) else {
+            return true;
+        };
+        if all.looked_at == 0 {
+            all.undisturbed = details.alone_since == Some(self.answered.load(Ordering::Relaxed));
+        }
+        all.add(candidate)
     }
 }

@@ -153,3 +153,30 @@ fn no_call_looks_at_more_than_the_bound() {
     assert_eq!((all.count, all.complete), (MAX_LOOKED_AT + 1, false));
     assert_eq!(all.recorded().count(), MAX_LINKED);
 }
+
+/// Beyond the bound it is not said that there is none, nor that there is one.
+#[test]
+fn so_many_are_searched_for_those_of_a_trace_and_no_more() {
+    let spans = ServerSpans::new(65_536);
+    let ids = Ids::seeded(3, 4);
+    let unknown = LibraryIds { trace: ids.trace_id(), parent: Some(ids.span_id()), sampled: true };
+    let of = |trace_id| {
+        Served::of(Traceparent { trace_id, span_id: ids.span_id(), ..context(TRACE, id(OURS), "01") })
+    };
+    let mut traces = Vec::new();
+    for in_flight in [100, 4 * 1024, 4 * 1024 + 1] {
+        while spans.in_flight() < in_flight {
+            traces.push(ids.trace_id());
+            let _ = spans.begin(of(traces[traces.len() - 1]));
+        }
+        let (found, proved) = spans.of_library(unknown);
+        assert!(!proved && found.first().is_none());
+        assert_eq!(found.complete, in_flight <= 4 * 1024, "{in_flight}");
+    }
+    let known = traces.iter().filter(|trace| {
+        let (found, _) = spans.of_library(LibraryIds { trace: **trace, ..unknown });
+        assert!(found.single().is_none(), "another may be beyond the bound");
+        found.first().is_some()
+    });
+    assert_eq!(known.count(), 4 * 1024);
+}

@@ -1,15 +1,12 @@
 //! Which values only one request in flight was given. A call that holds one is
 //! probably of that request.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::trace::SpanId;
 
-use super::keyed::Keyed;
+use super::holders::Holders;
 use super::late::Given;
 use super::{ServerSpans, key, lock};
 use crate::trace::telling::for_each_value;
@@ -33,30 +30,13 @@ const BUDGET_BYTES: usize = 16 * 1024;
 /// Which requests in flight hold which values.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    holders: Mutex<HashMap<u64, Holders, Keyed>>,
+    holders: Holders,
     /// The bytes of arguments that wait to be looked at.
     kept: AtomicUsize,
     secret: RandomState,
 }
 
-/// The requests that hold one value: with one alone, `ids` is its id.
-#[derive(Clone, Copy, Debug, Default)]
-struct Holders {
-    count: u32,
-    /// All their ids in one, by exclusive or, so that any can be taken out.
-    ids: u64,
-}
-
 impl Index {
-    fn add(&self, id: u64, values: &[u64]) {
-        let mut holders = self.lock();
-        for value in values {
-            let holder = holders.entry(*value).or_default();
-            holder.count += 1;
-            holder.ids ^= id;
-        }
-    }
-
     /// Says whether so many bytes of arguments may be kept, and counts them if so.
     pub(super) fn keep(&self, bytes: usize) -> bool {
         let fits = bytes == 0 || self.kept.load(Ordering::Relaxed) + bytes <= MAX_KEPT_BYTES;
@@ -72,22 +52,13 @@ impl Index {
         if kept > 0 {
             self.kept.fetch_sub(kept, Ordering::Relaxed);
         }
-        if values.is_empty() {
-            return;
-        }
-        let mut holders = self.lock();
-        for value in values {
-            let Some(holder) = holders.get_mut(value) else { continue };
-            holder.count = holder.count.saturating_sub(1);
-            holder.ids ^= id;
-            if holder.count == 0 {
-                holders.remove(value);
-            }
+        if !values.is_empty() {
+            self.holders.remove(id, values.iter().copied());
         }
     }
 
     fn has_room(&self) -> bool {
-        self.lock().len() + MAX_VALUES <= MAX_HELD
+        self.holders.len() + MAX_VALUES <= MAX_HELD
     }
 
     /// The different values in this text, hashed.
@@ -107,10 +78,6 @@ impl Index {
         }
         values
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Holders, Keyed>> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ServerSpans {
@@ -122,10 +89,9 @@ impl ServerSpans {
         if values.is_empty() || !self.index_fresh() {
             return owners;
         }
-        let holders = self.index.lock();
-        for holder in values.iter().filter_map(|value| holders.get(value)).filter(|holder| holder.count == 1)
-        {
-            let id = SpanId::from_bytes(holder.ids.to_be_bytes());
+        let alone = |value: &u64| self.index.holders.of(*value).and_then(|holder| holder.alone());
+        for id in values.iter().filter_map(alone) {
+            let id = SpanId::from_bytes(id.to_be_bytes());
             if !owners.contains(&id) {
                 owners.push(id);
             }
@@ -167,7 +133,7 @@ impl ServerSpans {
                 self.index.forget(id, &[], arguments.len());
                 budget -= arguments.len().min(MAX_TEXT_BYTES);
                 let values = self.index.values_in(&[&arguments]);
-                self.index.add(id, &values);
+                self.index.holders.add(id, values.iter().copied());
                 live.values = values;
             }
         }
@@ -214,7 +180,7 @@ mod tests {
         assert_eq!(spans.owners(&[X.as_bytes(), Y.as_bytes()]), [id(1), id(4)]);
         spans.end(first);
         spans.end(fourth);
-        assert!(spans.index.lock().is_empty());
+        assert!(spans.index.holders.len() == 0);
     }
 
     #[test]
@@ -250,17 +216,17 @@ mod tests {
         }
         // One call looks at its budget only, and says nothing until all are known.
         assert_eq!(spans.owners(&[b"value-00000001-0"]), []);
-        let looked_at = spans.index.lock().len();
+        let looked_at = spans.index.holders.len();
         assert!(looked_at > 0 && looked_at < 1_000, "{looked_at}");
         for _ in 0..1_000 {
             spans.owners(&[b"value-00000001-0"]);
         }
-        let held = spans.index.lock().len();
+        let held = spans.index.holders.len();
         assert!(held <= MAX_HELD && held > MAX_HELD - 2 * MAX_VALUES, "{held}");
         for place in places {
             spans.end(place);
         }
-        assert!(spans.index.lock().is_empty());
+        assert!(spans.index.holders.len() == 0);
         let waiting: usize = spans.shards.iter().map(|shard| lock(shard).fresh.len()).sum();
         assert!(waiting <= 10_000, "{waiting}");
         assert_eq!(spans.index.kept.load(Ordering::Relaxed), 0);
