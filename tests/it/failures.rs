@@ -24,6 +24,16 @@ fn failure(client: &mut Raw, status: &str, word: &str) {
     assert!(line.contains(word) && !line.contains(SECRET), "{line}");
 }
 
+/// A request whose head has arrived at the server.
+fn asked(direction: Direction) -> (Mesh, Raw, Raw) {
+    let mesh = Mesh::start(direction);
+    let mut client = mesh.connect();
+    client.send(request(direction, &mesh.host()));
+    let mut server = mesh.accept();
+    server.head();
+    (mesh, client, server)
+}
+
 /// A request with something in it that nobody else should read.
 fn request(direction: Direction, host: &str) -> String {
     let user =
@@ -72,11 +82,7 @@ fn a_name_that_does_not_resolve_is_503() {
 #[test]
 fn a_reset_before_the_head_is_502() {
     for direction in ALL {
-        let mesh = Mesh::start(direction);
-        let mut client = mesh.connect();
-        client.send(request(direction, &mesh.host()));
-        let mut server = mesh.accept();
-        server.head();
+        let (_mesh, mut client, server) = asked(direction);
         server.reset();
         failure(&mut client, "502", "reset");
     }
@@ -85,11 +91,7 @@ fn a_reset_before_the_head_is_502() {
 #[test]
 fn a_close_without_an_answer_is_502() {
     for direction in ALL {
-        let mesh = Mesh::start(direction);
-        let mut client = mesh.connect();
-        client.send(request(direction, &mesh.host()));
-        let mut server = mesh.accept();
-        server.head();
+        let (_mesh, mut client, mut server) = asked(direction);
         server.expect("{}");
         drop(server);
         failure(&mut client, "502", "closed");
@@ -99,11 +101,7 @@ fn a_close_without_an_answer_is_502() {
 #[test]
 fn a_close_in_the_middle_of_a_head_is_502() {
     for direction in ALL {
-        let mesh = Mesh::start(direction);
-        let mut client = mesh.connect();
-        client.send(request(direction, &mesh.host()));
-        let mut server = mesh.accept();
-        server.head();
+        let (_mesh, mut client, mut server) = asked(direction);
         server.expect("{}");
         server.send("HTTP/1.1 200 OK\r\nContent-Le");
         drop(server);
@@ -126,11 +124,7 @@ fn nonsense_is_502() {
     ];
     for direction in ALL {
         for bytes in nonsense {
-            let mesh = Mesh::start(direction);
-            let mut client = mesh.connect();
-            client.send(request(direction, &mesh.host()));
-            let mut server = mesh.accept();
-            server.head();
+            let (_mesh, mut client, mut server) = asked(direction);
             server.expect("{}");
             server.send(bytes);
             failure(&mut client, "502", "not HTTP");
@@ -143,11 +137,7 @@ fn nonsense_is_502() {
 #[test]
 fn a_switch_that_nobody_asked_for_is_no_answer() {
     for direction in ALL {
-        let mesh = Mesh::start(direction);
-        let mut client = mesh.connect();
-        client.send(request(direction, &mesh.host()));
-        let mut server = mesh.accept();
-        server.head();
+        let (_mesh, mut client, mut server) = asked(direction);
         server.expect("{}");
         server.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhello");
         failure(&mut client, "502", "not HTTP");
