@@ -66,8 +66,8 @@ class Run:
                     self.binary, service, receiver, inbound=[(into, agent_port)], outbound=[(out, sink.port)]
                 )
             agent = await self._start(cell, shim, agent_port, sink.port if self.direct else out, receiver)
-            failed = await load.drive(cell, agent_port if self.direct else into, made)
-            await sink.settled(cell.calls(len(made)), 5 if failed else 20)
+            settled = lambda patience: sink.settled(cell.calls(len(made)), patience)
+            failed = await load.drive(cell, agent_port if self.direct else into, made, settled)
             if cell.exports():
                 # An agent that ends on SIGTERM does not send what its SDK still holds.
                 await asyncio.sleep(3)

@@ -51,14 +51,18 @@ def requests(count, random):
     return [Request(n, hexes(32), hexes(16)) for n in range(count)]
 
 
-async def drive(cell, port, made):
-    """Sends them all; returns what went wrong, one line each."""
+async def drive(cell, port, made, settled):
+    """Sends them all; returns what went wrong, one line each.
+
+    The caller stays until `settled` says that the last call was made: some
+    servers end what a request still does soon after its client has left.
+    """
     sender = SENDERS[cell.entry](cell, port)
     await sender.open()
     todo, failed = iter(made), []
+    connections = [Connection(port) for _ in range(AT_ONCE)]
 
-    async def worker(number):
-        connection = Connection(port)
+    async def worker(number, connection):
         for request in todo:
             try:
                 await asyncio.wait_for(sender.send(connection, number, request), PATIENCE)
@@ -67,9 +71,11 @@ async def drive(cell, port, made):
                 connection.close()
                 if len(failed) > 5:
                     break
-        connection.close()
 
-    await asyncio.gather(*(worker(number) for number in range(AT_ONCE)))
+    await asyncio.gather(*(worker(number, connection) for number, connection in enumerate(connections)))
+    await settled(5 if failed else 20)
+    for connection in connections:
+        connection.close()
     sender.close()
     return failed
 
