@@ -183,7 +183,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
         metrics: metrics.notices.clone(),
     });
     let registry = Arc::new(registry);
-    let (signals, access_log, writer) = Signals::new(config, &metrics, &registry)?;
+    let (signals, access_log, writer) = Signals::new(config, &metrics, &registry, io::stdout())?;
     sidecar.access_log = writer;
     let effective = Arc::new(Mutex::new(config.clone()));
     let admin = Admin {
@@ -257,6 +257,7 @@ fn tracer(config: &Config, metrics: &Metrics, notices: Notices) -> Tracer {
     let service = config.resource.service_name();
     let (spans, attributes) = (config.spans.clone(), config.attributes.clone());
     Tracer {
+        began: Instant::now(),
         policy: InForce::new(reload::policy(spans, attributes, &config.sampling, service)),
         ids: Ids::new(),
         server_spans: ServerSpans::new(SERVER_SPANS),

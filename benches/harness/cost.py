@@ -13,6 +13,7 @@ from .report import Figure, Pairs
 
 RAW, NOPOOL, FLOOR = "hyper-raw", "hyper-nopool", "hyper, names kept"
 MESH, ONE, KEEP, TWO = "meshtrace", "meshtrace 1 %", "meshtrace 1 %, keep", "meshtrace, 2 workers"
+NEIGHBOUR = "meshtrace 1 %, keep, notices"
 CONNECTIONS = 64
 SLICES = 20
 
@@ -57,6 +58,7 @@ SCENARIOS = [
     Scenario("unsampled parent", MESH, 1.12, 1.00, options=UNSAMPLED),
     Scenario("1 % sampling, `keep` on", KEEP, 1.20, 1.06),
     Scenario("unsampled parent, `keep` on", KEEP, 1.20, 1.06, options=UNSAMPLED),
+    Scenario("unsampled, of a sidecar, `keep` on", NEIGHBOUR, options={"parent": "sidecar"}),
     large("64 KiB request, one string", 1.4, 1.25, "request-string"),
     large("64 KiB request, many fields", 1.4, 1.25, "request-fields"),
     large("64 KiB result, one string", 1.1, 1.0, "result-string"),

@@ -26,6 +26,7 @@ SETTINGS = {
     "meshtrace": (ALWAYS, []),
     "meshtrace 1 %": (ONE_PERCENT, []),
     "meshtrace 1 %, keep": (ONE_PERCENT, ["--config", "KEEP"]),
+    "meshtrace 1 %, keep, notices": (ONE_PERCENT, ["--config", "KEEP", "--admin", "127.0.0.1:0"]),
     "meshtrace, 2 workers": (ALWAYS, ["--workers", "2"]),
 }
 
@@ -97,13 +98,14 @@ class Bench:
         env, flags = SETTINGS[name]
         flags = [str(self.keep_config()) if flag == "KEEP" else flag for flag in flags]
         workers = [] if "--workers" in flags else ["--workers", "1"]
+        admin = [] if "--admin" in flags else ["--admin", "off"]
         inbound = f"127.0.0.1:{port}={upstream}"
         export = {
             "OTEL_SERVICE_NAME": "bench",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.sink_port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
-        command = [self.meshtrace, "proxy", "--inbound", inbound, "--admin", "off", *workers, *flags]
+        command = [self.meshtrace, "proxy", "--inbound", inbound, *admin, *workers, *flags]
         return command, env | export
 
     def keep_config(self):

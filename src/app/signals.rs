@@ -26,11 +26,12 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// The tasks, and the access log with the thread that writes its lines.
+    /// The tasks, and the access log with the thread that writes its lines to `stream`.
     pub(super) fn new(
         config: &Config,
         metrics: &Metrics,
         registry: &Arc<MetricsRegistry>,
+        stream: impl io::Write + Send + 'static,
     ) -> Result<(Self, Option<AccessLog>, Option<Writer>), StartError> {
         let mut signals = Signals::default();
         let service = config.resource.service_name();
@@ -50,7 +51,7 @@ impl Signals {
         let (lines, writer) = match config.access_log {
             true => {
                 let dropped = metrics.access_log_dropped.clone();
-                let (lines, writer) = Lines::to(io::stdout(), dropped).map_err(StartError::Thread)?;
+                let (lines, writer) = Lines::to(stream, dropped).map_err(StartError::Thread)?;
                 (Some(lines), Some(writer))
             }
             false => (None, None),

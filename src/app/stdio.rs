@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use signal_hook::consts::signal;
 use signal_hook::iterator::Signals;
 
-use super::{StartError, tracer};
+use tokio::sync::watch;
+
+use super::{LAST_LINES, StartError, signals, tracer};
 use crate::config::{Config, Environment};
 use crate::export;
 use crate::metrics::Metrics;
@@ -57,6 +59,9 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
     let mut registry = MetricsRegistry::default();
     let metrics = Metrics::register(&mut registry, &Method::ALL.map(Method::as_str));
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
+    let registry = Arc::new(registry);
+    // What the server says has stdout for itself.
+    let (sent, access_log, writer) = signals::Signals::new(config, &metrics, &registry, io::stderr())?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let (flush, asked) = tokio::sync::oneshot::channel();
@@ -65,11 +70,15 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
     let exporting = thread::spawn(move || {
         runtime.block_on(async {
             let export = task.map(|task| tokio::spawn(task.run()));
+            let (stop, stopped) = watch::channel(());
+            let mut sent = sent.spawn(&stopped, FLUSH);
             let _: Result<(), _> = asked.await;
+            drop(stop);
             exporter.shutdown(FLUSH).await;
             if let Some(export) = export {
                 let _ = export.await;
             }
+            while sent.join_next().await.is_some() {}
         });
         runtime.shutdown_background();
     });
@@ -83,7 +92,7 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
         }),
         tracer: Arc::new(tracer(config, &metrics, Notices::none())),
         recorder,
-        access_log: None,
+        access_log,
         operations: metrics.operations.lane(),
         registry: Arc::new(Registry::new(Arc::new(AtomicUsize::new(0)), 0)),
         metrics,
@@ -106,6 +115,9 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
         )?;
     let _ = flush.send(());
     let _ = exporting.join();
+    if let Some(writer) = writer {
+        writer.close(LAST_LINES);
+    }
     Ok(status)
 }
 

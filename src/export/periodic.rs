@@ -67,20 +67,33 @@ impl Periodic {
         ticks.reset();
         let mut lane = Lane::default();
         loop {
-            let export = async {
-                ticks.tick().await;
-                self.export(&mut lane).await;
-            };
             tokio::select! {
-                () = export => {}
+                _ = ticks.tick() => {}
                 () = &mut stop => break,
             }
+            let mut export = pin!(self.export(&mut lane));
+            tokio::select! {
+                () = &mut export => continue,
+                () = &mut stop => {}
+            }
+            self.hurry();
+            if tokio::time::timeout(last, export).await.is_err() {
+                // Nor would the collector take another one.
+                self.metrics.failed.inc();
+                return;
+            }
+            break;
         }
-        // Nobody listens when there is nothing to hurry.
-        let _ = self.hurry.send(true);
+        self.hurry();
         if tokio::time::timeout(last, self.export(&mut lane)).await.is_err() {
             self.metrics.failed.inc();
         }
+    }
+
+    /// Has waits for the collector end.
+    fn hurry(&self) {
+        // Nobody listens when there is nothing to hurry.
+        let _ = self.hurry.send(true);
     }
 
     async fn export(&self, lane: &mut Lane) {

@@ -124,7 +124,8 @@ impl<'t> Family<'t> {
             self.numbers.push((labels, value));
             return;
         }
-        let bound = labels.pop_if(|(name, _)| *name == "le");
+        // Whoever wrote it put it first or last.
+        let bound = labels.iter().position(|(name, _)| *name == "le").map(|at| labels.remove(at));
         if self.histograms.last().is_none_or(|(last, _)| *last != labels) {
             self.histograms.push((labels, Counted::default()));
         }

@@ -105,14 +105,24 @@ impl Forwarder {
         let mut stop = pin!(stop);
         let mut lane = Lane::default();
         let mut batch = Vec::new();
-        loop {
+        let until = loop {
             tokio::select! {
-                () = self.fill_and_send(&mut batch, &mut lane) => {}
-                () = &mut stop => break,
+                () = self.gather(&mut batch) => {}
+                () = &mut stop => break Instant::now() + last,
             }
-        }
-        // Nobody listens when there is nothing to hurry.
-        let _ = self.hurry.send(true);
+            // A request that has begun goes on: it must not be sent twice.
+            let mut sending = pin!(self.send(&mut batch, &mut lane));
+            tokio::select! {
+                () = &mut sending => continue,
+                () = &mut stop => {}
+            }
+            let until = Instant::now() + last;
+            self.hurry();
+            // What is given up here is still in the batch.
+            let _ = tokio::time::timeout_at(until, sending).await;
+            break until;
+        };
+        self.hurry();
         self.records.close();
         let rest = async {
             loop {
@@ -127,7 +137,7 @@ impl Forwarder {
                 self.send(&mut batch, &mut lane).await;
             }
         };
-        let _ = tokio::time::timeout(last, rest).await;
+        let _ = tokio::time::timeout_at(until, rest).await;
         let mut left = batch.len();
         while self.records.try_recv().is_ok() {
             left += 1;
@@ -135,8 +145,14 @@ impl Forwarder {
         self.metrics.dropped.inc_by(left as u64);
     }
 
+    /// Has waits for the collector end.
+    fn hurry(&self) {
+        // Nobody listens when there is nothing to hurry.
+        let _ = self.hurry.send(true);
+    }
+
     /// Gathers a batch for as long as its first record may wait. What is in `batch` stays there when this is dropped.
-    async fn fill_and_send(&mut self, batch: &mut Vec<Record>, lane: &mut Lane) {
+    async fn gather(&mut self, batch: &mut Vec<Record>) {
         if batch.is_empty() {
             batch.extend(self.records.recv().await);
         }
@@ -148,7 +164,6 @@ impl Forwarder {
                 Ok(0) | Err(_) => break,
             }
         }
-        self.send(batch, lane).await;
     }
 
     async fn send(&self, records: &mut Vec<Record>, lane: &mut Lane) {

@@ -9,6 +9,7 @@ pub mod operations;
 mod peers;
 mod proxy;
 mod reload;
+mod sessions;
 mod signals;
 
 pub use export::ExportMetrics;
@@ -17,6 +18,7 @@ pub use notices::NoticeMetrics;
 pub use peers::PeerMetrics;
 pub use proxy::ProxyMetrics;
 pub use reload::ReloadMetrics;
+pub use sessions::SessionMetrics;
 pub use signals::SignalMetrics;
 
 use prometheus_client::metrics::counter::Counter;
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub operations: operations::Operations,
     /// What is remembered of peers.
     pub peers: PeerMetrics,
+    /// How long sessions lasted.
+    pub sessions: SessionMetrics,
     /// What became of changes of the configuration.
     pub reload: ReloadMetrics,
     /// Metrics that were to be sent.
@@ -108,6 +112,7 @@ impl Metrics {
                 "meshtrace_otlp_log_records",
                 "Log records over OTLP by result",
             ),
+            sessions: SessionMetrics::register(registry),
             reload: ReloadMetrics::register(registry),
         }
     }

@@ -3,18 +3,21 @@
 //!
 //! Each worker has a lane of its own, so that counting meets nobody; a scrape
 //! adds the lanes up. The labels come from peers and are therefore bounded
-//! over all lanes: what finds no room is counted as `other`.
+//! over all lanes: what finds no room is counted as `other`. What was not
+//! used for a while makes room, so that a flood of names passes.
 
+mod aging;
 mod histogram;
 mod text;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-pub use self::histogram::{Exemplar, Histogram};
+pub use self::histogram::{CONVENTION, Exemplar, Histogram};
 
 /// The most combinations of labels, before that of the outcome.
 pub const MAX_SERIES: usize = 500;
@@ -35,6 +38,8 @@ pub struct Operations(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     known: Mutex<HashSet<Labels>>,
+    /// Seconds since the start, which somebody counts.
+    clock: AtomicU32,
     lanes: Mutex<Vec<Arc<Mutex<Table>>>>,
 }
 
@@ -47,7 +52,11 @@ pub struct Lane {
 
 /// A combination of labels in the lane that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Series(u32);
+pub struct Series {
+    at: u32,
+    /// How often the place had been given away before.
+    generation: u32,
+}
 
 /// Which side of the sidecar an operation was seen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,11 +202,17 @@ struct Table {
     /// Where a series is, by the hash of its labels.
     index: HashMap<u64, u32, RandomState>,
     series: Vec<Counted>,
+    /// The places in it that are free.
+    free: Vec<u32>,
 }
 
 #[derive(Clone, Debug)]
 struct Counted {
-    labels: Labels,
+    /// `None` where the place is free.
+    labels: Option<Labels>,
+    generation: u32,
+    /// When it was last used, in seconds since the start.
+    used: u32,
     outcomes: Vec<(Outcome, Histogram)>,
 }
 
@@ -228,7 +243,8 @@ impl Operations {
                     break;
                 }
                 for counted in some {
-                    let into = sum.entry(counted.labels).or_default();
+                    let Some(labels) = counted.labels else { continue };
+                    let into = sum.entry(labels).or_default();
                     for (outcome, histogram) in counted.outcomes {
                         into.entry(outcome).or_default().add(&histogram);
                     }
@@ -251,8 +267,9 @@ impl Operations {
 impl Lane {
     /// The series of an operation that begins.
     pub fn series(&self, operation: &Operation<'_>) -> Series {
+        let now = self.shared.0.clock.load(Ordering::Relaxed);
         let mut table = lock(&self.table);
-        if let Some(series) = table.find(operation) {
+        if let Some(series) = table.find(operation, now) {
             return series;
         }
         let fits = |text: &str| text.len() <= MAX_LABEL_BYTES;
@@ -266,7 +283,7 @@ impl Lane {
         if short {
             let labels = Labels::of(operation);
             if self.shared.admits(&labels) {
-                return table.add(operation, labels);
+                return table.add(operation, labels, now);
             }
         }
         // One for each side and transport is always admitted.
@@ -277,17 +294,22 @@ impl Lane {
             server: operation.server.map(|_| (OTHER, 0)),
             ..*operation
         };
-        match table.find(&other) {
+        match table.find(&other, now) {
             Some(series) => series,
-            None => table.add(&other, Labels::of(&other)),
+            None => table.add(&other, Labels::of(&other), now),
         }
     }
 
     /// Counts an operation that ended after this time. Those that are
     /// sampled say which span shows it.
     pub fn observe(&self, series: Series, outcome: Outcome, took: Duration, exemplar: Option<Exemplar>) {
+        let now = self.shared.0.clock.load(Ordering::Relaxed);
         let mut table = lock(&self.table);
-        let Some(counted) = table.series.get_mut(series.0 as usize) else { return };
+        // It took so long that its place was given away.
+        let given = table.series.get(series.at as usize).is_none_or(|c| c.generation != series.generation);
+        let at = if given { table.other(now) } else { series.at };
+        let Some(counted) = table.series.get_mut(at as usize) else { return };
+        counted.used = now;
         counted.histogram(outcome).observe(took, exemplar);
     }
 }
@@ -313,18 +335,27 @@ impl Counted {
 }
 
 impl Table {
-    fn find(&self, operation: &Operation<'_>) -> Option<Series> {
+    fn find(&mut self, operation: &Operation<'_>, now: u32) -> Option<Series> {
         let at = *self.index.get(&self.hash(operation))?;
+        let counted = self.series.get_mut(at as usize)?;
         // Two of one hash share a series only if they are the same.
-        self.series.get(at as usize)?.labels.is(operation).then_some(Series(at))
+        if !counted.labels.as_ref().is_some_and(|labels| labels.is(operation)) {
+            return None;
+        }
+        counted.used = now;
+        Some(Series { at, generation: counted.generation })
     }
 
-    fn add(&mut self, operation: &Operation<'_>, labels: Labels) -> Series {
-        let at = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
+    fn add(&mut self, operation: &Operation<'_>, labels: Labels, now: u32) -> Series {
         let hash = self.hash(operation);
-        self.index.insert(hash, at);
-        self.series.push(Counted { labels, outcomes: Vec::new() });
-        Series(at)
+        let place = self.free.pop().unwrap_or(u32::try_from(self.series.len()).unwrap_or(u32::MAX));
+        self.index.insert(hash, place);
+        if let Some(counted) = self.series.get_mut(place as usize) {
+            (counted.labels, counted.used) = (Some(labels), now);
+            return Series { at: place, generation: counted.generation };
+        }
+        self.series.push(Counted { labels: Some(labels), generation: 0, used: now, outcomes: Vec::new() });
+        Series { at: place, generation: 0 }
     }
 
     fn hash(&self, operation: &Operation<'_>) -> u64 {

@@ -23,7 +23,7 @@ pub use self::waiting::{Answer, Asked, Awaited, Forgotten, Waiting};
 use super::connection::Connection;
 use super::error::{Breakage, ProxyError};
 use super::headers::Survey;
-use super::peers::SessionKey;
+use super::peers::{Ended, SessionKey};
 use super::read::{self, Media};
 use super::settings::{Authority, Target};
 use super::subject::{MCP_SESSION_ID, Quiet, Subject};
@@ -31,7 +31,7 @@ use super::worker::Worker;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Id, Kind, Message};
 use crate::mcp::rewrite::Rewriter;
-use crate::metrics::operations::ErrorType;
+use crate::metrics::operations::{self, ErrorType};
 use crate::net::tunnel::Passed;
 use crate::trace::context::TraceContext;
 use crate::trace::semconv as key;
@@ -239,7 +239,13 @@ impl Exchange {
         let Some(session) = self.side.session.take() else { return };
         // Not to meet oneself in the table, and nobody else twice.
         self.each(Waiting::unplace);
-        for exchange in self.worker.tracer.peers.end_session(session) {
+        let (ended, waiting) = self.worker.tracer.peers.end_session(session);
+        if let Some(Ended { version, since }) = ended {
+            let side = if self.side.outbound { operations::Side::Client } else { operations::Side::Server };
+            let lost = (self.status == Some(StatusCode::NOT_FOUND)).then_some("404");
+            self.worker.metrics.sessions.ended(side, version.as_deref(), "tcp", lost, since.elapsed());
+        }
+        for exchange in waiting {
             exchange.lock().forgotten(Forgotten::EndOfSession);
         }
     }

@@ -84,6 +84,16 @@ pub struct Place {
 #[derive(Debug)]
 struct Session {
     version: Option<Box<str>>,
+    since: Instant,
+}
+
+/// A session that has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The revision that it agreed on, where that is known.
+    pub version: Option<Box<str>>,
+    /// When it was granted.
+    pub since: Instant,
 }
 
 impl Peers {
@@ -171,7 +181,10 @@ impl Peers {
     /// Remembers a session that a server has granted.
     pub fn learn(&self, session: SessionKey, version: Option<&str>, now: Instant) {
         let version = version.filter(|version| version.len() <= MAX_VERSION).map(Box::from);
-        let (_, displaced) = lock(&self.sessions).insert(session, Session { version }, now);
+        let mut sessions = lock(&self.sessions);
+        let since = sessions.peek(&session).map_or(now, |session| session.since);
+        let (_, displaced) = sessions.insert(session, Session { version, since }, now);
+        drop(sessions);
         if displaced.oldest.is_some() {
             self.evicted.sessions.fetch_add(1, Ordering::Relaxed);
         }
@@ -182,10 +195,11 @@ impl Peers {
         lock(&self.sessions).touch(&session, now)?.version.clone()
     }
 
-    /// Forgets a session, and gives what still waits in it.
-    pub fn end_session(&self, session: SessionKey) -> Vec<Arc<Shared>> {
-        lock(&self.sessions).remove(&session);
-        self.shard(session).remove_where(|key, _| key.session == session)
+    /// Forgets a session, and gives what was known of it and what still waits in it.
+    pub fn end_session(&self, session: SessionKey) -> (Option<Ended>, Vec<Arc<Shared>>) {
+        let ended = lock(&self.sessions).remove(&session);
+        let ended = ended.map(|Session { version, since }| Ended { version, since });
+        (ended, self.shard(session).remove_where(|key, _| key.session == session))
     }
 
     /// Forgets what is too old, and gives the requests among it.

@@ -24,7 +24,10 @@ use super::worker::Worker;
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Kind, Message, OwnedId};
 use crate::mcp::method;
+use crate::metrics::operations;
+use crate::proxy::access_log::Entry;
 use crate::trace::context::TraceContext;
+use crate::trace::links::Method;
 use crate::trace::semconv as key;
 use crate::trace::server_spans::{Served, Standing};
 use crate::trace::span::Span;
@@ -120,6 +123,10 @@ struct Start<'a> {
     message: &'a Message<'a>,
 }
 
+fn awaited(id: OwnedId) -> Awaited {
+    Awaited::Answer(Answer { id: Some(id), asked: Asked::Other, modern: false, granted: None })
+}
+
 /// What a request of the server hangs under.
 #[derive(Default)]
 struct Parent {
@@ -149,9 +156,7 @@ impl Start<'_> {
         let settings = &self.worker.settings;
         let policy = self.worker.tracer.policy.now();
         let described = Described { method: Some(&name), ..Described::default() };
-        if settings.disabled || policy.spans.ignores(&described) {
-            return None;
-        }
+        let ignored = settings.disabled || policy.spans.ignores(&described);
         let call = Call {
             known: method::lookup(&name),
             target: None,
@@ -163,6 +168,10 @@ impl Start<'_> {
             jsonrpc: None,
             method: name,
         };
+        if ignored {
+            self.park(Waiting::unrecorded(Instant::now()), &call, id);
+            return None;
+        }
         let formats = settings.propagation.formats;
         let meta = Some(&self.message.meta).filter(|_| formats.tracecontext);
         let claim = meta.and_then(headers::extract_meta);
@@ -181,9 +190,10 @@ impl Start<'_> {
         } else {
             None
         };
+        self.count(&parent);
+        let mut waiting = Waiting::unrecorded(basis.now);
         if let Some(span) = decided.span {
-            let answer = Answer { id: Some(id), asked: Asked::Other, modern: false, granted: None };
-            let mut waiting = Waiting::new(span, basis.now, Awaited::Answer(answer), policy.keep);
+            waiting = Waiting::new(span, basis.now, awaited(id.clone()), policy.keep);
             if self.met.outbound {
                 // The application makes calls while it is asked.
                 waiting.remember(self.worker.tracer.server_spans.begin(Served {
@@ -193,11 +203,41 @@ impl Start<'_> {
                     ..Served::of(decided.outgoing.parent)
                 }));
             }
-            let side = Side { outbound: self.met.outbound, session: self.met.session, ..Side::default() };
-            let exchange = Exchange::new(Arc::clone(self.worker), waiting, side);
-            Shared::park(exchange, Way::ToClient, Instant::now());
         }
+        self.park(waiting, &call, id);
         spliced
+    }
+
+    /// Remembers the request until it is answered, to be counted and logged then.
+    fn park(&self, mut waiting: Waiting, call: &Call<'_>, id: OwnedId) {
+        let outbound = !self.met.outbound;
+        let network = match self.met.network {
+            Network::Http { version, .. } => ("tcp", attributes::http_version(version)),
+            Network::Pipe => ("pipe", ""),
+        };
+        let series = self.worker.operations.series(&operations::Operation {
+            side: if outbound { operations::Side::Client } else { operations::Side::Server },
+            method: &call.method,
+            target: operations::Target::None,
+            revision: self.met.version,
+            network,
+            // The port of a client is another one each time.
+            server: None,
+        });
+        if self.worker.access_log.is_some() {
+            let (method, context) = (call.method.to_string(), waiting.ids());
+            waiting.log(Box::new(Entry { outbound, method, target: String::new(), context }));
+        }
+        waiting.count(series, outbound, || awaited(id));
+        let side = Side { outbound: self.met.outbound, session: self.met.session, ..Side::default() };
+        let exchange = Exchange::new(Arc::clone(self.worker), waiting, side);
+        Shared::park(exchange, Way::ToClient, Instant::now());
+    }
+
+    fn count(&self, parent: &Parent) {
+        if let Some(method) = parent.found.and_then(|(name, _)| Method::named(name)) {
+            self.worker.metrics.proxy.parent(method.index());
+        }
     }
 
     fn note(&self) {
@@ -219,6 +259,7 @@ impl Start<'_> {
             attributes::of_call(span, &call);
             self.describe(span, &parent);
         });
+        self.count(&parent);
         if let Some(span) = decided.span {
             let waiting = Waiting::new(span, basis.now, Awaited::Acknowledgement, policy.keep);
             // It is over as soon as it has passed.

@@ -149,6 +149,8 @@ impl Worker {
         }
         self.tracer.peers.count(&self.metrics.peers);
         self.tracer.held.expire(now);
+        let seconds = now.saturating_duration_since(self.tracer.began).as_secs();
+        self.metrics.operations.tick(u32::try_from(seconds).unwrap_or(u32::MAX));
     }
 }
 
@@ -190,6 +192,8 @@ impl Settings {
 /// Decides about spans and remembers them.
 #[derive(Debug)]
 pub struct Tracer {
+    /// When the process began to serve.
+    pub began: Instant,
     /// What decides about requests that begin now.
     pub policy: InForce,
     /// Fresh ids.

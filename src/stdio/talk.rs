@@ -10,18 +10,22 @@ use opentelemetry::trace::SpanKind;
 
 use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Kind, Message, OwnedId};
+use crate::mcp::method;
+use crate::metrics::operations::{self, Operation};
+use crate::proxy::access_log::Entry;
 use crate::proxy::attributes;
 use crate::proxy::begin::{Basis, Under, decide};
 use crate::proxy::exchange::{self, Answer, Asked, Awaited, Exchange, MAX_BATCH, Shared, Side, Waiting};
 use crate::proxy::facts;
 use crate::proxy::headers;
 use crate::proxy::inject::{Context, Injection};
-use crate::proxy::peers::{SessionKey, Way};
+use crate::proxy::peers::{Ended, SessionKey, Way};
 use crate::proxy::reverse::{self, Met, Network, Owner};
 use crate::proxy::settings::{Authority, Exchange as Described};
 use crate::proxy::subject::{self, Call};
 use crate::proxy::worker::Worker;
 use crate::trace::context::TraceContext;
+use crate::trace::redact;
 use crate::trace::semconv as key;
 
 /// One server behind its pipes.
@@ -91,7 +95,12 @@ impl Talk {
 
     /// Nothing will be answered any more.
     pub fn ended(&self) {
-        for exchange in self.worker.tracer.peers.end_session(self.session) {
+        let (ended, waiting) = self.worker.tracer.peers.end_session(self.session);
+        if let Some(Ended { version, since }) = ended {
+            let sessions = &self.worker.metrics.sessions;
+            sessions.ended(operations::Side::Server, version.as_deref(), "pipe", None, since.elapsed());
+        }
+        for exchange in waiting {
             exchange.lock().forgotten(exchange::Forgotten::EndOfSession);
         }
     }
@@ -161,15 +170,21 @@ impl Talk {
         let settings = &self.worker.settings;
         let described = Described { method: Some(&name), ..Described::default() };
         let policy = self.worker.tracer.policy.now();
-        if settings.disabled || policy.spans.ignores(&described) {
-            return None;
-        }
+        let ignored = settings.disabled || policy.spans.ignores(&described);
         let version = message.meta.protocol_version.as_ref().map(|version| version.decode());
         let offered = message.params_protocol_version.as_ref().map(|version| version.decode());
         let version = version.or(offered).or_else(|| self.version().map(|v| Cow::Owned(v.into_string())));
         let id = message.id.as_ref().and_then(OwnedId::new);
         let modern = version.as_deref().is_some_and(subject::is_modern);
         let call = Call::of_message(name, message, version);
+        let awaited = || match call.notification {
+            true => Awaited::Acknowledgement,
+            false => Awaited::Answer(Answer { id, asked: Asked::of(&call.method), modern, granted: None }),
+        };
+        if ignored {
+            self.park(Waiting::unrecorded(started.0), &call, awaited, started.0);
+            return None;
+        }
         let formats = settings.propagation.formats;
         let meta = Some(&message.meta).filter(|_| formats.tracecontext);
         let claim = meta.and_then(headers::extract_meta);
@@ -208,24 +223,49 @@ impl Talk {
         } else {
             injection.context = Context::Write(decided.outgoing);
         }
-        if let Some(span) = decided.span {
-            let awaited = match call.notification {
-                true => Awaited::Acknowledgement,
-                false => {
-                    Awaited::Answer(Answer { id, asked: Asked::of(&call.method), modern, granted: None })
+        match decided.span {
+            Some(span) => {
+                let mut waiting = Waiting::new(span, started.0, awaited(), policy.keep);
+                if let Some(target) = &cancelled {
+                    waiting.link(target, "cancels");
                 }
-            };
-            let mut waiting = Waiting::new(span, started.0, awaited, policy.keep);
-            if let Some(target) = &cancelled {
-                waiting.link(target, "cancels");
+                waiting.goes_on(&self.worker, false, None, message, started.0);
+                self.park(waiting, &call, || Awaited::Response, started.0);
             }
-            waiting.goes_on(&self.worker, false, None, message, started.0);
-            let side = Side { session: Some(self.session), ..Side::default() };
-            // A notification is over as soon as it has passed.
-            Shared::park(Exchange::new(Arc::clone(&self.worker), waiting, side), Way::ToServer, started.0);
+            None => self.park(Waiting::unrecorded(started.0), &call, awaited, started.0),
         }
         let writes = settings.propagation.write_meta;
         if writes { injection.splice(data, message, &settings.propagation) } else { None }
+    }
+
+    /// Remembers a message until it is answered, to be counted and logged
+    /// then. `awaited` is asked where it has no span.
+    fn park(&self, mut waiting: Waiting, call: &Call<'_>, awaited: impl FnOnce() -> Awaited, now: Instant) {
+        let target = call.target.as_deref();
+        let counted = match (call.known.map(|known| &known.target), target) {
+            (Some(method::Target::ToolName), Some(tool)) => operations::Target::Tool(tool),
+            (Some(method::Target::PromptName), Some(prompt)) => operations::Target::Prompt(prompt),
+            _ => operations::Target::None,
+        };
+        let series = self.worker.operations.series(&Operation {
+            side: operations::Side::Server,
+            method: &call.method,
+            target: counted,
+            revision: call.version.as_deref(),
+            network: ("pipe", ""),
+            server: None,
+        });
+        if self.worker.access_log.is_some() {
+            let resource = call.known.is_some_and(|k| matches!(k.target, method::Target::ResourceUri));
+            let target = target.unwrap_or_default();
+            let target = if resource { redact::uri(target).into_owned() } else { target.to_owned() };
+            let (method, context) = (call.method.to_string(), waiting.ids());
+            waiting.log(Box::new(Entry { outbound: false, method, target, context }));
+        }
+        waiting.count(series, false, awaited);
+        let side = Side { session: Some(self.session), ..Side::default() };
+        // A notification is over as soon as it has passed.
+        Shared::park(Exchange::new(Arc::clone(&self.worker), waiting, side), Way::ToServer, now);
     }
 }
 

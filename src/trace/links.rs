@@ -67,11 +67,17 @@ pub enum Method {
     Ambiguous,
     /// Nothing was carried and nothing was in flight.
     Background,
+    /// What a server asks its client: it stood in the stream that answers a request.
+    Stream,
+    /// The same where the session had one request in flight.
+    Session,
+    /// What a server says of the progress of a request.
+    Progress,
 }
 
 impl Method {
     /// Every method, for metrics that want a series each.
-    pub const ALL: [Method; 9] = [
+    pub const ALL: [Method; 12] = [
         Method::PropagatedMeta,
         Method::PropagatedShim,
         Method::PropagatedHeader,
@@ -81,7 +87,15 @@ impl Method {
         Method::InferredUniqueValue,
         Method::Ambiguous,
         Method::Background,
+        Method::Stream,
+        Method::Session,
+        Method::Progress,
     ];
+
+    /// The method of this name, if it is one.
+    pub fn named(name: &str) -> Option<Method> {
+        Method::ALL.into_iter().find(|method| method.as_str() == name)
+    }
 
     /// The place in [`Method::ALL`].
     pub fn index(self) -> usize {
@@ -91,10 +105,11 @@ impl Method {
     /// Whether the call itself named its parent.
     pub fn is_proof(self) -> bool {
         match self {
-            Method::PropagatedMeta | Method::PropagatedShim => true,
+            Method::PropagatedMeta | Method::PropagatedShim | Method::Stream => true,
             Method::PropagatedHeader | Method::PropagatedLibrary => true,
             Method::TraceCommon | Method::InferredSingle | Method::InferredUniqueValue => false,
             Method::Ambiguous | Method::Background => false,
+            Method::Session | Method::Progress => false,
         }
     }
 
@@ -110,6 +125,9 @@ impl Method {
             Method::InferredUniqueValue => "inferred.unique_value",
             Method::Ambiguous => "ambiguous",
             Method::Background => "background",
+            Method::Stream => "stream",
+            Method::Session => "session",
+            Method::Progress => "progress",
         }
     }
 }

@@ -88,6 +88,8 @@ pub enum Parent {
     Sampled,
     /// A header without the sampled flag.
     Unsampled,
+    /// The same from a sidecar that takes notices.
+    Sidecar,
 }
 
 /// A message whose JSON-RPC id, and trace id where it has one, are patched in place.
@@ -132,11 +134,15 @@ pub fn request(kind: Kind, authority: &str, parent: Parent) -> Template {
     let flags = match parent {
         Parent::None => None,
         Parent::Sampled => Some("01"),
-        Parent::Unsampled => Some("00"),
+        Parent::Unsampled | Parent::Sidecar => Some("00"),
+    };
+    let state = match parent {
+        Parent::Sidecar => "tracestate: mt=b7ad6b7169203331;n9\r\n",
+        _ => "",
     };
     let parent = flags.map_or(String::new(), |flags| {
         format!(
-            "traceparent: 00-{}-b7ad6b7169203331-{flags}\r\n",
+            "traceparent: 00-{}-b7ad6b7169203331-{flags}\r\n{state}",
             "a".repeat(32)
         )
     });

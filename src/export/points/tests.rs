@@ -16,7 +16,7 @@ meshtrace_open -2
 # TYPE mcp_client_operation_duration_seconds histogram
 # UNIT mcp_client_operation_duration_seconds seconds
 mcp_client_operation_duration_seconds_bucket{mcp_method_name="tools/call",server_port="80",le="0.01"} 2 # {trace_id="0af7651916cd43dd8448eb211c80319c",span_id="b7ad6b7169203331"} 0.004 1700000000.125
-mcp_client_operation_duration_seconds_bucket{mcp_method_name="tools/call",server_port="80",le="0.02"} 2
+mcp_client_operation_duration_seconds_bucket{le="0.02",mcp_method_name="tools/call",server_port="80"} 2
 mcp_client_operation_duration_seconds_bucket{mcp_method_name="tools/call",server_port="80",le="+Inf"} 5
 mcp_client_operation_duration_seconds_sum{mcp_method_name="tools/call",server_port="80"} 1.5
 mcp_client_operation_duration_seconds_count{mcp_method_name="tools/call",server_port="80"} 5

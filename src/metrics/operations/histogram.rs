@@ -8,7 +8,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 pub(super) const MESH: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// Upper bounds in seconds that the conventions for MCP advise.
-pub(super) const CONVENTION: [f64; 14] =
+pub const CONVENTION: [f64; 14] =
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
 /// Both of them, in microseconds.

@@ -90,6 +90,53 @@ fn names_that_peers_invent_are_bounded_over_all_lanes() {
     );
 }
 
+/// After a flood, tools that were never seen before get labels of their own
+/// again, and no total has fallen.
+#[test]
+fn a_flood_passes() {
+    let operations = Operations::default();
+    let lanes = [operations.lane(), operations.lane()];
+    let once =
+        |lane: &Lane, tool: &str| lane.observe(lane.series(&call(tool)), Outcome::default(), SECOND, None);
+    let lines = |start: &str| text(&operations).lines().filter(|line| line.starts_with(start)).count();
+    let total = || {
+        let text = text(&operations);
+        let counts = text.lines().filter(|line| line.starts_with("mcp_mesh_requests_total"));
+        counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum::<usize>()
+    };
+    for n in 0..2 * MAX_SERIES {
+        once(&lanes[n % 2], &format!("random-{n}"));
+    }
+    let slow = lanes[0].series(&call("random-0"));
+    operations.tick(aging::UNUSED_FOR - 1);
+    once(&lanes[0], "random-1");
+    once(&lanes[1], "too-late");
+    assert!(!text(&operations).contains("too-late"));
+    operations.tick(aging::UNUSED_FOR);
+    once(&lanes[1], "later");
+    let now = text(&operations);
+    for (tool, count) in [("later", 1), ("random-1", 2)] {
+        let line = format!(r#"gen_ai_tool_name="{tool}","#);
+        let line = now
+            .lines()
+            .find(|l| l.starts_with("mcp_server_operation_duration_seconds_count") && l.contains(&line));
+        assert!(line.is_some_and(|line| line.ends_with(&format!(" {count}"))), "{tool}: {line:?}");
+    }
+    // The two of others: for the method, and for what found no room before.
+    assert_eq!(lines("mcp_server_operation_duration_seconds_count"), 4);
+    assert!(now.contains(r#"gen_ai_tool_name="other","#), "{now}");
+    assert_eq!(total(), 2 * MAX_SERIES + 3);
+    // One that began before its labels went is counted all the same, and in nobody else's place.
+    lanes[0].observe(slow, Outcome::default(), SECOND, None);
+    assert_eq!(total(), 2 * MAX_SERIES + 4);
+    // And again: places are used anew, and the bound holds.
+    for n in 0..2 * MAX_SERIES {
+        once(&lanes[n % 2], &format!("more-{n}"));
+    }
+    assert!(lines("mcp_server_operation_duration_seconds_count") <= MAX_SERIES + 3);
+    assert!(lock(&lanes[0].table).series.len() <= MAX_SERIES + 3);
+}
+
 #[test]
 fn codes_that_peers_invent_are_bounded() {
     let operations = Operations::default();

@@ -11,7 +11,9 @@ use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, metric
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::support::mesh::{Answer, Asked, Call, Mesh, PATIENCE, Server, is_error, modern_call, result};
+use crate::support::mesh::{
+    Answer, Asked, Call, Mesh, PATIENCE, SIDES, Server, event, is_error, legacy_call, modern_call, result,
+};
 
 /// A collector of metrics and logs that takes everything.
 async fn collector() -> Server {
@@ -244,4 +246,85 @@ async fn a_collector_that_is_stuck_costs_records_only() {
     assert_eq!(metrics.otlp_logs.dropped.get(), 40, "those that waited were given up at the end");
     assert_eq!((metrics.otlp_logs.exported.get(), metrics.otlp_metrics.exported.get()), (0, 0));
     assert_eq!(metrics.otlp_metrics.failed.get(), 1);
+}
+
+/// A session of 2025-06-18, in which the server asks a question, over the sidecar's both sides, and what is counted of it.
+#[tokio::test]
+async fn sessions_and_what_servers_ask_are_among_the_metrics() {
+    let (mesh, collector) = (Mesh::start().await, collector().await);
+    let streams = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let server = Server::start(move |asked| {
+        let streams = std::sync::Arc::clone(&streams);
+        async move {
+            let message: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+            match (asked.method.as_str(), message["method"].as_str()) {
+                ("DELETE", _) => Answer::status(204, ""),
+                (_, Some("initialize")) => {
+                    let result =
+                        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}});
+                    let answer = json!({"jsonrpc": "2.0", "id": asked.id(), "result": result});
+                    Answer::json(&answer).header("mcp-session-id", "s-1")
+                }
+                (_, Some(_)) => {
+                    let (pieces, answer) = Answer::pieces("text/event-stream");
+                    let question =
+                        json!({"jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": {}});
+                    pieces.send(Ok(event(&question).into())).await.unwrap();
+                    streams.lock().unwrap().push((asked.id(), pieces));
+                    answer
+                }
+                (_, None) => {
+                    let (id, pieces) = streams.lock().unwrap().pop().unwrap();
+                    pieces.send(Ok(event(&result(&id)).into())).await.unwrap();
+                    Answer::status(202, "")
+                }
+            }
+        }
+    });
+    let server = server.await;
+    let sidecar = mesh
+        .sidecar()
+        .around(server.address)
+        .env("OTEL_TRACES_SAMPLER", "always_off")
+        .env("OTEL_METRICS_EXPORTER", "otlp")
+        .env("OTEL_LOGS_EXPORTER", "otlp")
+        .env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("http://{}/v1/metrics", collector.address))
+        .env("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &format!("http://{}/v1/logs", collector.address))
+        .start();
+    for side in SIDES {
+        let at = sidecar.at(side);
+        let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {}});
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+        Call::post(initialize.to_string()).send(at).await;
+        let mut open = legacy_call(1, json!({})).open(at).await;
+        open.read_until("elicitation").await;
+        let answer = json!({"jsonrpc": "2.0", "id": 7, "result": {"action": "accept"}});
+        Call::post(answer.to_string()).header("mcp-session-id", "s-1").send(at).await;
+        open.read_until("content").await;
+        Call::method("DELETE", "/mcp").header("mcp-session-id", "s-1").send(at).await;
+    }
+    mesh.stop().await;
+    let (logs, metrics): (Vec<_>, Vec<_>) =
+        collector.asked().into_iter().partition(|asked| asked.path == "/v1/logs");
+    let all = self::metrics(&decode_protobuf(metrics.last().unwrap()));
+    for (session, question) in [
+        ("mcp.server.session.duration", "mcp.client.operation.duration"),
+        ("mcp.client.session.duration", "mcp.server.operation.duration"),
+    ] {
+        let [lasted] = &histogram(&all, session)[..] else { panic!("{session} in {all:#?}") };
+        let expect = json!({"mcp.protocol.version": "2025-06-18", "network.transport": "tcp"});
+        assert_eq!((lasted.count, serde_json::to_value(said(&lasted.attributes)).unwrap()), (1, expect));
+        assert_eq!(lasted.explicit_bounds.len(), 14);
+        let asked = histogram(&all, question);
+        let asked = asked.iter().find(|p| said(&p.attributes)["mcp.method.name"] == "elicitation/create");
+        assert_eq!(asked.map(|point| point.count), Some(1), "{question}");
+    }
+    let directions: Vec<_> = logs
+        .iter()
+        .flat_map(|asked| records(&asked.body))
+        .map(|record| said(&record.attributes))
+        .filter(|said| said["method"] == "elicitation/create")
+        .map(|said| (said["direction"].clone(), said["status"].clone()))
+        .collect();
+    assert_eq!(directions, [(json!("outbound"), json!("success")), (json!("inbound"), json!("success"))]);
 }

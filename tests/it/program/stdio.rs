@@ -261,3 +261,43 @@ async fn row_30_without_a_collector() {
     assert_eq!(done.code, Some(7));
     assert!(done.err.contains("its own words\n"));
 }
+
+/// What the server says has stdout for itself, so the access log is on stderr; metrics and log records go out too.
+#[tokio::test]
+async fn a_server_behind_its_pipes_is_counted_and_logged() {
+    let collector =
+        crate::support::mesh::Server::answering(|_| crate::support::mesh::Answer::status(200, ""));
+    let collector = collector.await;
+    let [metrics, logs] = ["metrics", "logs"].map(|path| format!("http://{}/v1/{path}", collector.address));
+    let env = [
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", metrics.as_str()),
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", logs.as_str()),
+        ("MESHTRACE_ACCESS_LOG", "json"),
+    ];
+    let lines =
+        [("", &*call(1.into(), "first", json!({}))), ("\"result\"", &*call("1".into(), "second", json!({})))];
+    let (done, spans) = run(ECHO, &lines, &env).await;
+    assert_eq!(spans, []);
+    let logged: Vec<Value> = done.err.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said: Vec<_> =
+        logged.iter().map(|line| (&line["target"], &line["status"], &line["direction"])).collect();
+    let (first, second, inbound) = (json!("first"), json!("second"), json!("inbound"));
+    assert_eq!(said, [(&first, &json!("success"), &inbound), (&second, &json!("error"), &inbound)]);
+    assert!(!done.out.contains("timestamp"), "{}", done.out);
+    use prost::Message;
+    let asked = collector.asked();
+    let of = |path: &str| asked.iter().rev().find(|asked| asked.path == path).unwrap().body.clone();
+    let sent = opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest::decode(of(
+        "/v1/metrics",
+    ));
+    let sent = format!("{sent:?}");
+    for text in ["mcp.server.operation.duration", "\"pipe\"", "\"second\"", "\"tool_error\""] {
+        assert!(sent.contains(text), "{text} in {sent}");
+    }
+    let sent =
+        opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest::decode(of("/v1/logs"));
+    assert_eq!(sent.unwrap().resource_logs[0].scope_logs[0].log_records.len(), 2);
+}

@@ -39,12 +39,13 @@ fn kind(args: &Args) -> Kind {
     Kind::named(&name).unwrap_or_else(|| usage(&format!("there is no kind {name:?}")))
 }
 
-/// `--parent`: `none`, `sampled` or `unsampled`.
+/// `--parent`: `none`, `sampled`, `unsampled`, or `sidecar`: the same from a sidecar that wants to hear of what is kept.
 fn parent(args: &Args) -> Parent {
     match args.get("parent", "none".to_owned()).as_str() {
         "none" => Parent::None,
         "sampled" => Parent::Sampled,
         "unsampled" => Parent::Unsampled,
+        "sidecar" => Parent::Sidecar,
         other => usage(&format!("there is no parent {other:?}")),
     }
 }
