@@ -2,7 +2,7 @@
 
     benches/injector.py [reviews] [connections]
 
-Prints the median and the 99th percentile as the caller sees them, beside those of a review of the same size about a pod for
+Prints the median and the 99th percentile as the caller sees them, and the CPU that the injector used for each review, beside those of a review of the same size about a pod for
 which nobody asked. That one is read and answered too, so the difference is what the change and its patch cost.
 """
 
@@ -57,8 +57,14 @@ def measure(port, context, path, body, count, times):
         times.append(time.perf_counter() - start)
 
 
-def percentiles(port, context, path, body, reviews, connections):
-    times = []
+def cpu(process):
+    """Seconds of CPU that it has used, which other processes do not add to."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def percentiles(process, port, context, path, body, reviews, connections):
+    times, before = [], cpu(process)
     work = [threading.Thread(target=measure, args=(port, context, path, body, reviews // connections, times))
             for _ in range(connections)]
     for thread in work:
@@ -66,7 +72,8 @@ def percentiles(port, context, path, body, reviews, connections):
     for thread in work:
         thread.join()
     times.sort()
-    return times[len(times) // 2] * 1e3, times[len(times) * 99 // 100] * 1e3
+    used = (cpu(process) - before) / len(times)
+    return times[len(times) // 2] * 1e3, times[len(times) * 99 // 100] * 1e3, used * 1e3
 
 
 def main():
@@ -91,14 +98,14 @@ def main():
             body = review({"meshtrace.io/inject": "true"})
             unasked = review({"example.com/inject_": "true"})
             path = "/inject/pod/open"
-            percentiles(port, context, path, body, 200, connections)
+            percentiles(injector, port, context, path, body, 200, connections)
             # In turns, so that what else the machine does falls on both.
-            rounds = [[percentiles(port, context, path, which, reviews, connections) for which in (unasked, body)]
+            rounds = [[percentiles(injector, port, context, path, which, reviews, connections) for which in (unasked, body)]
                       for _ in range(3)]
             print(f"{reviews} reviews of {len(body)} bytes on {connections} connection(s), 3 rounds, load {os.getloadavg()[0]:.1f}")
             for base, asked in rounds:
-                print(f"nobody asked  p50 {base[0]:.2f} ms  p99 {base[1]:.2f} ms    "
-                      f"injected  p50 {asked[0]:.2f} ms  p99 {asked[1]:.2f} ms")
+                print(", ".join(f"{what}: p50 {p50:.2f} ms p99 {p99:.2f} ms CPU {used:.2f} ms"
+                                for what, (p50, p99, used) in (("nobody asked", base), ("injected", asked))))
         finally:
             injector.terminate()
             injector.wait(20)
