@@ -70,7 +70,7 @@ const POOLED: usize = 64;
 impl SpanPool {
     /// An empty span.
     pub fn take(&self, limits: SpanLimits) -> Box<Span> {
-        self.lock().pop().unwrap_or_else(|| Box::new(Span::new(limits)))
+        self.lock().pop().unwrap_or_else(|| Box::new(Span::with_room(limits)))
     }
 
     /// Takes a span back. It has to have been made with the same limits.

@@ -136,6 +136,10 @@ struct StoredLink {
     dropped_attributes: u32,
 }
 
+/// What the spans of most requests have at most.
+const USUAL_ATTRIBUTES: usize = 14;
+const USUAL_TEXT_BYTES: usize = 256;
+
 impl Span {
     /// An empty span under `limits`. It allocates nothing until something is recorded.
     pub fn new(limits: SpanLimits) -> Self {
@@ -160,6 +164,13 @@ impl Span {
             dropped_attributes: 0,
             dropped_links: 0,
         }
+    }
+
+    /// An empty span with room for what a request usually has, so that it
+    /// grows once and not step by step.
+    pub fn with_room(limits: SpanLimits) -> Self {
+        let attributes = Vec::with_capacity(USUAL_ATTRIBUTES);
+        Self { attributes, texts: Texts::with_capacity(USUAL_TEXT_BYTES), ..Self::new(limits) }
     }
 
     /// Makes the span as new and keeps its limits and storage.

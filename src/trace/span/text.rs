@@ -32,6 +32,11 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// No text, with room for so many bytes of it.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Texts { string: String::with_capacity(bytes), ..Texts::default() }
+    }
+
     /// Forgets the text and keeps the storage.
     pub(super) fn clear(&mut self) {
         self.string.clear();
