@@ -83,7 +83,7 @@ fn destinations(unproved: &[Unproved], method: &str) -> String {
 }
 
 /// What to do about the calls of some methods.
-const HELP: [(&[&str], &str); 3] = [
+const HELP: [(&[&str], &str); 4] = [
     (
         &["ambiguous", "inferred.unique_value", "trace.common"],
         "the agent passes no context on with these calls while it works on several requests. \
@@ -99,6 +99,11 @@ const HELP: [(&[&str], &str); 3] = [
         &["background"],
         "made while no request was in flight: heartbeats, polls, or work that goes on after the answer. \
          What no trace needs can be ignored (`spans.ignore`).",
+    ),
+    (
+        &["progress", "session"],
+        "questions of the server on the stream of its session, which say no request that they belong to. \
+         A server that asks on the stream of that request, as SDKs do when they are given it, proves it.",
     ),
 ];
 
@@ -149,7 +154,7 @@ mod tests {
     fn every_method_without_proof_has_help() {
         for method in crate::trace::links::Method::ALL {
             let helped = HELP.iter().any(|(methods, _)| methods.contains(&method.as_str()));
-            assert_eq!(helped, !method.as_str().starts_with("propagated."), "{}", method.as_str());
+            assert_eq!(helped, !method.is_proof(), "{}", method.as_str());
         }
     }
 }
