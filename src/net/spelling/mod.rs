@@ -62,6 +62,28 @@ impl Spelled {
         }
     }
 
+    /// Does so where the line begins with the very name that is next, as
+    /// nearly all do: then nobody has to look where it ends.
+    fn spell_next(&mut self, line: &mut [u8], next: &mut usize) -> bool {
+        let Some((length, names)) = self.0.get_mut(*next..).and_then(<[u8]>::split_first_chunk_mut::<2>)
+        else {
+            return false;
+        };
+        let given = u16::from_le_bytes(*length);
+        let spelled = &names[..usize::from(given & !USED).min(names.len())];
+        if given & USED != 0 || line.get(spelled.len()) != Some(&b':') {
+            return false;
+        }
+        let name = &mut line[..spelled.len()];
+        let is_next = is_spelling_of(spelled, name);
+        if is_next {
+            name.copy_from_slice(spelled);
+            *length = (given | USED).to_le_bytes();
+            *next += 2 + name.len();
+        }
+        is_next
+    }
+
     fn spell_between(&mut self, mut at: usize, end: usize, name: &mut [u8], next: &mut usize) -> bool {
         while at < end {
             let Some((length, names)) = self.0[at..].split_first_chunk_mut::<2>() else { return false };

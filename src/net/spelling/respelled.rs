@@ -38,7 +38,7 @@ impl Respelled {
                     head.extend_from_slice(&more.head);
                 }
                 return Some(Respelled { head, sent: 0 });
-            } else {
+            } else if !spelled.spell_next(&mut head[start..], &mut next) {
                 let colon = memchr(b':', line)?;
                 spelled.spell(&mut head[start..start + colon], &mut next);
             }
