@@ -1,52 +1,53 @@
 //! Wires a sidecar together: sockets first, then the worker threads, then the
 //! thread that exports spans and answers on the admin port.
 
+mod bind;
+mod pages;
 mod signals;
 pub mod stdio;
 mod stop;
+mod threads;
 mod tls;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::sync::{Notify, watch};
 
+use self::bind::bind;
+use self::pages::{config_page, links_page, pending_page};
 use self::signals::Signals;
+use self::threads::{Control, thread, work};
 use self::tls::Tls;
 
-use crate::admin::{Admin, AppProbes, Level, Page, Readiness};
-use crate::check;
+use crate::admin::{Admin, AppProbes, Level, Readiness};
 use crate::config::Config;
 use crate::export::lines;
-use crate::export::{self, Exporter, Task};
+use crate::export::{self, Exporter};
 use crate::metrics::Metrics;
-use crate::net::listen;
 use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsError;
-use crate::proxy::accept::{self, Door};
+use crate::proxy::accept::Door;
 use crate::proxy::budget::Budget;
 use crate::proxy::held::HeldSpans;
-use crate::proxy::notices::{self, Notices, Post};
+use crate::proxy::notices::{Notices, Post};
 use crate::proxy::peers::Peers;
 use crate::proxy::policy::InForce;
-use crate::proxy::redirected::Redirection;
-use crate::proxy::route::Route;
-use crate::proxy::settings::Redirected;
 use crate::proxy::worker::{Settings, SpanPool, Tracer, Worker};
 use crate::reload::{self, Reload};
 use crate::trace::ids::Ids;
 use crate::trace::links::Method;
 use crate::trace::places::{Background, Stuck};
 use crate::trace::server_spans::ServerSpans;
-use crate::trace::tally::{self, Report, Tally};
+use crate::trace::tally::Tally;
 
 /// Requests in flight that can be remembered as parents, and as many that have ended.
 const SERVER_SPANS: usize = 65_536;
@@ -301,87 +302,6 @@ impl Sidecar {
     }
 }
 
-struct Bound {
-    listeners: Vec<(Door, Vec<TcpListener>)>,
-    admin: Option<TcpListener>,
-    /// Where other sidecars say that a trace is kept: beside the admin port.
-    notices: Option<UdpSocket>,
-}
-
-fn bind(config: &Config, tls: &Tls) -> Result<Bound, StartError> {
-    let count = config.workers;
-    let mut listeners = Vec::new();
-    for inbound in &config.inbound {
-        let sockets = bind_one("--inbound", inbound.listen, count)?;
-        let at = sockets.first().and_then(|s| s.local_addr().ok()).unwrap_or(inbound.listen);
-        if inbound.app.ip().is_some_and(|ip| {
-            at.port() == inbound.app.port && (at.ip() == ip || (at.ip().is_unspecified() && ip.is_loopback()))
-        }) {
-            return Err(StartError::Loop(at));
-        }
-        listeners.push((Door::Explicit(Arc::new(Route::inbound(inbound, tls.acceptor.as_ref()))), sockets));
-    }
-    for outbound in &config.outbound {
-        let sockets = bind_one("--outbound", outbound.listen, count)?;
-        listeners.push((Door::Explicit(Arc::new(Route::outbound(outbound))), sockets));
-    }
-    if let Some(redirected) = &config.redirected {
-        listeners.extend(bind_redirected(redirected, count)?);
-    }
-    let admin = match config.admin {
-        Some(address) => bind_one("--admin", address, 1)?.pop(),
-        None => None,
-    };
-    let packets = |address| {
-        listen::bind_packets(address).map_err(|error| StartError::Bind { flag: "--admin", address, error })
-    };
-    let notices = config.admin.map(packets).transpose()?;
-    Ok(Bound { listeners, admin, notices })
-}
-
-/// The listeners for redirected connections; where the machine has no IPv6,
-/// those for IPv4 suffice.
-fn bind_redirected(ports: &Redirected, count: usize) -> Result<Vec<(Door, Vec<TcpListener>)>, StartError> {
-    let door = |outbound| Door::Redirected(Arc::new(Redirection::new(outbound, ports.clone())));
-    let [inbound, outbound_v4, outbound_v6] = ports.addresses();
-    let (from_outside, from_inside) = (door(false), door(true));
-    let mut listeners = vec![
-        (from_outside, bind_one("--redirected-inbound", inbound, count)?),
-        (from_inside.clone(), bind_one("--redirected-outbound", outbound_v4, count)?),
-    ];
-    match bind_one("--redirected-outbound", outbound_v6, count) {
-        Ok(sockets) => listeners.push((from_inside, sockets)),
-        Err(StartError::Bind { error, .. }) if listen::is_absent(&error) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(listeners)
-}
-
-fn bind_one(flag: &'static str, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, StartError> {
-    listen::bind_dual(address, count).map_err(|error| StartError::Bind { flag, address, error })
-}
-
-impl Bound {
-    fn addresses(&self, wanted: impl Fn(&Door) -> bool) -> Vec<SocketAddr> {
-        let wanted = self.listeners.iter().filter(|(door, _)| wanted(door));
-        wanted.filter_map(|(_, sockets)| sockets.first()?.local_addr().ok()).collect()
-    }
-
-    /// The way of notices out, and what it needs in order to lead anywhere.
-    fn notices(&mut self, metrics: &Metrics) -> (Notices, Option<(UdpSocket, notices::Waiting)>) {
-        let at = self.notices.take().and_then(|socket| Some((socket.local_addr().ok()?.port(), socket)));
-        let Some((port, socket)) = at else { return (Notices::none(), None) };
-        let (notices, waiting) = Notices::at(port, metrics.notices.clone());
-        (notices, Some((socket, waiting)))
-    }
-
-    fn of_worker(&self, index: usize) -> Result<Vec<(Door, TcpListener)>, StartError> {
-        let sockets = self.listeners.iter().filter_map(|(door, sockets)| Some((door, sockets.get(index)?)));
-        let cloned = sockets.map(|(door, socket)| Ok((door.clone(), socket.try_clone()?)));
-        cloned.collect::<io::Result<_>>().map_err(StartError::Thread)
-    }
-}
-
 fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings {
     let forward = config.outbound.iter().zip(&sidecar.outbound);
     Settings {
@@ -395,182 +315,5 @@ fn settings(config: &Config, sidecar: &Sidecar, exporter: &Exporter) -> Settings
             .map(|(_, at)| *at)
             .chain(sidecar.redirected.iter().copied())
             .collect(),
-    }
-}
-
-/// What is in force, without secrets.
-fn config_page(effective: &Arc<Mutex<Config>>) -> Page {
-    let effective = Arc::clone(effective);
-    let render = move || effective.lock().unwrap_or_else(PoisonError::into_inner).effective();
-    Page { path: "/config", render: Box::new(render) }
-}
-
-/// The most pending requests that are shown.
-const SHOWN_PENDING: usize = 100;
-
-/// What is being worked on, and some of the requests that wait for an answer
-/// which may come on another connection.
-fn pending_page(tracer: &Arc<Tracer>) -> Page {
-    let tracer = Arc::clone(tracer);
-    let render = move || {
-        let some = tracer.peers.some(SHOWN_PENDING).into_iter();
-        let mut pending: Vec<(String, Duration)> =
-            some.flat_map(|exchange| exchange.lock().describe()).take(SHOWN_PENDING).collect();
-        pending.sort_by_key(|(_, age)| std::cmp::Reverse(*age));
-        let age = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let pending: Vec<_> = pending
-            .into_iter()
-            .map(|(name, waited)| serde_json::json!({"span": name, "age_ms": age(waited)}))
-            .collect();
-        let in_flight = tracer.server_spans.in_flight();
-        format!("{:#}\n", serde_json::json!({"in_flight": in_flight, "pending": pending}))
-    };
-    Page { path: "/debug/pending", render: Box::new(render) }
-}
-
-/// How calls found their parents, for `meshtrace check --agent`.
-fn links_page(config: &Config, tracer: &Arc<Tracer>, metrics: &Metrics) -> Page {
-    let service = config.resource.service_name().to_owned();
-    let (tracer, metrics) = (Arc::clone(tracer), metrics.clone());
-    let render = move || {
-        let (unproved, others) = tracer.tally.destinations();
-        let report = Report {
-            service: service.clone(),
-            in_flight: tracer.server_spans.in_flight(),
-            methods: tally::by_method(|method| metrics.proxy.parents(method.index())),
-            conflicts: metrics.proxy.parent_conflicts.get(),
-            unproved,
-            others,
-        };
-        serde_json::to_string(&report).unwrap_or_default()
-    };
-    Page { path: check::agent::PATH, render: Box::new(render) }
-}
-
-fn thread(
-    name: String,
-    run: impl Future<Output = ()> + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
-    let thread = std::thread::Builder::new().name(name);
-    let run = move || {
-        runtime.block_on(run);
-        // Drops the tasks like any drop, but waits for no name resolution.
-        runtime.shutdown_background();
-    };
-    thread.spawn(run).map_err(StartError::Thread)
-}
-
-/// One worker: accepts on its sockets, and looks after its connections.
-async fn work(
-    worker: Arc<Worker>,
-    listeners: Vec<(Door, TcpListener)>,
-    started: SyncSender<io::Result<()>>,
-    mut phases: watch::Receiver<Phase>,
-    looks_after_peers: bool,
-) {
-    let mut accepting = tokio::task::JoinSet::new();
-    let mut serves = Ok(());
-    for (door, listener) in listeners {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(accepting.spawn(accept::run(listener, door, Arc::clone(&worker)))),
-            Err(error) => serves = Err(error),
-        }
-    }
-    say(started, serves);
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    while phases.borrow().accepts() {
-        tokio::select! {
-            _ = ticks.tick() => {
-                worker.registry.tick();
-                if looks_after_peers {
-                    worker.look_after_peers(Instant::now());
-                }
-            }
-            changed = phases.changed() => if changed.is_err() { break },
-        }
-    }
-    accepting.shutdown().await;
-    worker.registry.drain();
-    let deadline = match *phases.borrow() {
-        Phase::Draining(deadline) => deadline,
-        _ => Instant::now(),
-    };
-    let mut looks = tokio::time::interval(Duration::from_millis(10));
-    while worker.registry.open() > 0 && Instant::now() < deadline {
-        looks.tick().await;
-        worker.registry.tick();
-    }
-    let left = worker.registry.open();
-    if left > 0 {
-        tracing::warn!(connections = left, "closed connections that were still busy");
-    }
-    worker.forget_peers();
-    // Dropping the runtime now drops the connections, whose spans end with them.
-}
-
-/// Says whether a thread serves. Dropping the sender says that it is the last word.
-fn say(started: SyncSender<io::Result<()>>, serves: io::Result<()>) {
-    // Whoever started us has given up on another thread.
-    let _ = started.send(serves);
-}
-
-/// The thread beside the request path: exports, and answers the operator.
-struct Control {
-    listener: Option<TcpListener>,
-    admin: Admin,
-    reload: Reload,
-    post: Option<Post>,
-    signals: Signals,
-    exporter: Exporter,
-    task: Option<Task>,
-    flush_timeout: Duration,
-}
-
-impl Control {
-    async fn run(
-        self,
-        watch: impl Future<Output = ()> + Send + 'static,
-        started: SyncSender<io::Result<()>>,
-        mut phases: watch::Receiver<Phase>,
-    ) {
-        let readiness = self.admin.readiness.clone();
-        tokio::spawn(watch);
-        tokio::spawn(self.reload.run());
-        let (stop, stopped) = watch::channel(());
-        let mut signals = self.signals.spawn(&stopped, self.flush_timeout);
-        let mut told = stopped.clone();
-        let until_told = async move { while told.changed().await.is_ok() {} };
-        let post = self.post.map(|post| tokio::spawn(post.run(until_told)));
-        let export = self.task.map(|task| tokio::spawn(task.run()));
-        let listener = self.listener.map(tokio::net::TcpListener::from_std).transpose();
-        match listener {
-            Ok(listener) => {
-                drop(listener.map(|listener| tokio::spawn(self.admin.serve(listener))));
-                say(started, Ok(()));
-            }
-            Err(error) => say(started, Err(error)),
-        }
-        while *phases.borrow() != Phase::Flushing {
-            if *phases.borrow() != Phase::Serving {
-                readiness.set_draining();
-            }
-            if phases.changed().await.is_err() {
-                break;
-            }
-        }
-        drop(stop);
-        if let Some(post) = post {
-            let _ = post.await;
-        }
-        let lost = self.exporter.shutdown(self.flush_timeout).await;
-        if lost > 0 {
-            tracing::warn!(spans = lost, "the last spans could not be sent in time");
-        }
-        if let Some(export) = export {
-            let _ = export.await;
-        }
-        while signals.join_next().await.is_some() {}
     }
 }
