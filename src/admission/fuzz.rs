@@ -69,6 +69,73 @@ mod tests {
         }
     }
 
+    /// Shapes that repeat something small as often as a review may: none takes more than a replica has, and none makes
+    /// work that grows with the square.
+    #[test]
+    fn the_largest_reviews_have_room() {
+        const REPEATED: [(&str, &str, &str); 10] = [
+            (r#""spec":{"containers":["#, r#"{"name":"a"}"#, "]}"),
+            (r#""spec":{"containers":[{"name":"a","env":["#, r#"{"name":"A","value":"v"}"#, "]}]}"),
+            (r#""spec":{"containers":[{"name":"a","ports":["#, r#"{"name":"p","containerPort":80}"#, "]}]}"),
+            (r#""spec":{"containers":[{"name":"a","envFrom":["#, r#"{"prefix":"Q"}"#, "]}]}"),
+            (r#""spec":{"containers":[{"name":"a","volumeMounts":["#, r#"{"name":"v"}"#, "]}]}"),
+            (r#""spec":{"containers":[{"name":"a"}],"volumes":["#, r#"{"name":"v"}"#, "]}"),
+            (r#""spec":{"containers":[{"name":"a"}],"unknown":["#, "0", "]}"),
+            (r#""spec":{"containers":[{"name":"a"}],"unknown":["#, "{}", "]}"),
+            (r#""spec":{"containers":[{"name":"a"}],"unknown":["#, "[{\"\":[[]]}]", "]}"),
+            (
+                r#""metadata":{"ownerReferences":["#,
+                r#"{"kind":"Job","name":"j"}"#,
+                r#"]},"spec":{"containers":[{"name":"a"}]}"#,
+            ),
+        ];
+        let mut settings = Settings::new("meshtrace:fuzz");
+        for capture in ["redirect", "explicit"] {
+            settings.defaults.set("capture", capture).unwrap();
+            for (open, element, close) in REPEATED {
+                let each = 1 + element.matches([',', '[', '{']).count();
+                let some = |count| format!("{open}{}{close}", vec![element; count].join(","));
+                let most = (review::MAX_VALUES - 40) / each;
+                assert!(measured(&some(most), &settings), "{open}");
+                assert!(!measured(&some(most + 40), &settings), "{open}");
+            }
+        }
+    }
+
+    /// What somebody else's status lists is taken back in one go, or not at all.
+    #[test]
+    fn a_long_status_of_another_makes_little_work() {
+        let names: Vec<_> = (0..20_000).map(|i| format!("example/a{i}")).collect();
+        let annotations: Value = names.iter().map(|name| (name.clone(), json!("v"))).collect();
+        let changes: Value = names.iter().map(|name| (name.clone(), json!({"now": "v"}))).collect();
+        let env: Value = names.iter().map(|name| json!({"name": name, "value": "v"})).collect();
+        let status = json!({"undo": {"annotations": names, "env": {"a": changes}}});
+        let mut pod = json!({
+            "metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "a", "env": env}]},
+        });
+        pod["metadata"]["annotations"]["meshtrace.io/status"] = status.to_string().into();
+        let stripped = patch::undo(&pod).unwrap();
+        assert!(stripped.get("metadata").is_none());
+        assert_eq!(stripped["spec"]["containers"][0]["env"].as_array().unwrap().len(), 20_000 - 64);
+    }
+
+    /// Whether the review is answered, and then with yes.
+    fn measured(object: &str, settings: &Settings) -> bool {
+        let text = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u","kind":{{"kind":"Pod"}},"operation":"CREATE","object":{{{object}}}}}}}"#
+        );
+        let mut answer = None;
+        let entry = Entry { asked: true, restricted: false };
+        let took = allocation_counter::measure(|| {
+            answer = review::answer(text.as_bytes(), entry, settings).ok();
+        });
+        assert!(took.bytes_max < 96 << 20, "{} bytes at once for {}", took.bytes_max, &object[..80]);
+        let Some(answer) = answer else { return false };
+        let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(reply["response"]["allowed"], true);
+        true
+    }
+
     /// Changes bytes, and swaps whole values, so that what comes out is JSON as often as not.
     fn mutant(dice: &mut Dice, text: &str) -> Vec<u8> {
         const VALUES: [&str; 8] = ["null", "[]", "{}", "7", "-1", "\"x\"", "[null]", "true"];

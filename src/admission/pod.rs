@@ -16,6 +16,9 @@ pub(super) const LISTS: [&str; 2] = ["initContainers", "containers"];
 /// The probes of a container.
 pub(super) const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
 
+/// The most containers of a pod that is looked at, init containers included: each gets variables and mounts.
+const MAX_CONTAINERS: usize = 1_000;
+
 /// Proves that what this room looks at has the types of the Kubernetes API.
 pub(super) fn check(pod: &Value) -> Result<(), Malformed> {
     let object = |value: &Value, path: &str| match value {
@@ -32,6 +35,9 @@ pub(super) fn check(pod: &Value) -> Result<(), Malformed> {
     let spec = present(pod, "spec").ok_or_else(|| Malformed("there is no spec".to_owned()))?;
     object(spec, "spec")?;
     objects(spec, "spec", "volumes")?;
+    if LISTS.map(|key| list(spec, key).len()).iter().sum::<usize>() > MAX_CONTAINERS {
+        return Err(Malformed(format!("there are more than {MAX_CONTAINERS} containers")));
+    }
     for list in LISTS {
         for (index, container) in objects(spec, "spec", list)?.iter().enumerate() {
             let path = format!("spec.{list}[{index}]");

@@ -14,6 +14,10 @@ use crate::admission::patch::{self, Decision};
 /// The most bytes of a review. The API server takes objects of 3 MiB, and a pod is written twice in one at most.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// The most values in a review, counted by what stands between them, in texts too. Read, the shortest ones take hundreds
+/// of times the memory that their text does; a pod of a megabyte that is nothing but variables has fewer.
+pub const MAX_VALUES: usize = 100_000;
+
 /// What the API server has found out by its selectors, and says by the path that it calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -82,6 +86,9 @@ pub enum Unreadable {
     /// It is another version of the protocol.
     #[error("this is not an AdmissionReview of admission.k8s.io/v1")]
     Version,
+    /// It holds more than [`MAX_VALUES`].
+    #[error("the AdmissionReview holds more than {MAX_VALUES} values")]
+    TooManyValues,
     /// There is no request in it.
     #[error("the AdmissionReview holds no request")]
     NoRequest,
@@ -148,6 +155,9 @@ pub fn answer(body: &[u8], entry: Entry, settings: &Settings) -> std::result::Re
 
 /// The request in a review.
 pub(super) fn read(body: &[u8]) -> std::result::Result<Request, Unreadable> {
+    if memchr::memchr3_iter(b',', b'[', b'{', body).nth(MAX_VALUES).is_some() {
+        return Err(Unreadable::TooManyValues);
+    }
     let review: Review = serde_json::from_slice(body)?;
     if review.api_version != "admission.k8s.io/v1" || review.kind != "AdmissionReview" {
         return Err(Unreadable::Version);

@@ -1,5 +1,7 @@
 //! Takes everything of ours out of a pod again, so that a pod can be injected any number of times, by any version.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::admission::handing_on;
@@ -7,6 +9,9 @@ use crate::admission::pod;
 use crate::admission::probes;
 use crate::admission::render::{ADMIN_PORT, CONTAINERS};
 use crate::admission::status::{Change, STATUS, Status};
+
+/// The most ports, and variables, of one container that are put back; we change fewer. Somebody else may write a status too.
+const MAX_CHANGES: usize = 64;
 
 /// Removes what the pod's status says that we added, and puts back what was there before. A pod without a status is
 /// left as it is. What a status cannot prove to be ours stays: other containers, values that were changed since.
@@ -95,7 +100,7 @@ fn restore_ports(container: &mut Value, status: &Status) {
     let Some(ports) = container.get_mut("ports").and_then(Value::as_array_mut) else {
         return;
     };
-    for (name, moved) in moved {
+    for (name, moved) in moved.iter().take(MAX_CHANGES) {
         let taken = ports.iter().any(|port| pod::is_tcp(port) && pod::text(port, "name") == Some(name));
         let nameless = |port: &Value| {
             port["containerPort"] == moved.port && port.get("name").is_none() && pod::is_tcp(port)
@@ -143,7 +148,7 @@ fn restore_env(container: &mut Value, status: &Status) {
         return;
     };
     if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-        for (name, Change { was, bare, now }) in changes {
+        for (name, Change { was, bare, now }) in changes.iter().take(MAX_CHANGES) {
             let ours = |variable: &Value| {
                 pod::text(variable, "name") == Some(name) && pod::text(variable, "value") == Some(now)
             };
@@ -176,9 +181,8 @@ pub(super) fn rename(map: &mut Map<String, Value>, from: &str, to: &str, value: 
 
 fn remove_keys<'a>(metadata: &mut Value, field: &str, keys: impl IntoIterator<Item = &'a String>) {
     if let Some(map) = metadata.get_mut(field).and_then(Value::as_object_mut) {
-        for key in keys {
-            map.shift_remove(key);
-        }
+        let keys: BTreeSet<&String> = keys.into_iter().collect();
+        map.retain(|key, _| !keys.contains(key));
     }
     pod::remove_if_empty(metadata, field);
 }

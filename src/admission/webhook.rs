@@ -28,7 +28,7 @@ use crate::net::tls::Serving;
 pub const MAX_CONNECTIONS: usize = 512;
 
 /// The most reviews that are received at once. More wait, as long as they may take.
-pub const MAX_RECEIVING: usize = 16;
+pub const MAX_RECEIVING: usize = 8;
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
