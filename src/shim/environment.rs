@@ -29,6 +29,11 @@ pub enum Format {
 /// In `PYTHONPATH` the directory comes first: of several modules with the
 /// shim's name Python runs only the first, and the shim runs the next one
 /// itself. In the other two an existing value stays in front.
+///
+/// Python has no variable that adds to what an image says: `PYTHONSTARTUP` is
+/// for interactive use, and `PYTHONUSERBASE` would hide the packages that a
+/// user installed and is not read in virtual environments. A `.pth` file needs
+/// a directory of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
     dir: String,
