@@ -248,9 +248,10 @@ async fn a_collector_that_is_stuck_costs_records_only() {
     assert_eq!(metrics.otlp_metrics.failed.get(), 1);
 }
 
-/// A session of 2025-06-18, in which the server asks a question, over the sidecar's both sides, and what is counted of it.
+/// Two sessions of 2025-06-18 over each side of the sidecar, of which the one ends by `DELETE` after the server has asked a
+/// question in it, and the other by the 404 that says that it is gone; and what is counted of them.
 #[tokio::test]
-async fn sessions_and_what_servers_ask_are_among_the_metrics() {
+async fn row_23_sessions_and_what_servers_ask_are_among_the_metrics() {
     let (mesh, collector) = (Mesh::start().await, collector().await);
     let streams = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let server = Server::start(move |asked| {
@@ -259,6 +260,7 @@ async fn sessions_and_what_servers_ask_are_among_the_metrics() {
             let message: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
             match (asked.method.as_str(), message["method"].as_str()) {
                 ("DELETE", _) => Answer::status(204, ""),
+                (_, Some("tools/list")) => Answer::status(404, ""),
                 (_, Some("initialize")) => {
                     let result =
                         json!({"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}});
@@ -295,13 +297,17 @@ async fn sessions_and_what_servers_ask_are_among_the_metrics() {
         let at = sidecar.at(side);
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {}});
         let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
-        Call::post(initialize.to_string()).send(at).await;
+        let initialize = Call::post(initialize.to_string());
+        initialize.clone().send(at).await;
         let mut open = legacy_call(1, json!({})).open(at).await;
         open.read_until("elicitation").await;
         let answer = json!({"jsonrpc": "2.0", "id": 7, "result": {"action": "accept"}});
         Call::post(answer.to_string()).header("mcp-session-id", "s-1").send(at).await;
         open.read_until("content").await;
         Call::method("DELETE", "/mcp").header("mcp-session-id", "s-1").send(at).await;
+        initialize.send(at).await;
+        let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
+        Call::post(list.to_string()).header("mcp-session-id", "s-1").send(at).await;
     }
     mesh.stop().await;
     let (logs, metrics): (Vec<_>, Vec<_>) =
@@ -311,10 +317,21 @@ async fn sessions_and_what_servers_ask_are_among_the_metrics() {
         ("mcp.server.session.duration", "mcp.client.operation.duration"),
         ("mcp.client.session.duration", "mcp.server.operation.duration"),
     ] {
-        let [lasted] = &histogram(&all, session)[..] else { panic!("{session} in {all:#?}") };
-        let expect = json!({"mcp.protocol.version": "2025-06-18", "network.transport": "tcp"});
-        assert_eq!((lasted.count, serde_json::to_value(said(&lasted.attributes)).unwrap()), (1, expect));
-        assert_eq!(lasted.explicit_bounds.len(), 14);
+        let lasted = histogram(&all, session);
+        for error in [Value::Null, json!("404")] {
+            let says = |p: &&HistogramDataPoint| {
+                said(&p.attributes).remove("error.type").unwrap_or_default() == error
+            };
+            let ended = lasted.iter().find(says);
+            let ended = ended.unwrap_or_else(|| panic!("{session} {error} in {all:#?}"));
+            let mut expect = json!({"mcp.protocol.version": "2025-06-18", "network.transport": "tcp"});
+            if !error.is_null() {
+                expect["error.type"] = error;
+            }
+            assert_eq!((ended.count, serde_json::to_value(said(&ended.attributes)).unwrap()), (1, expect));
+            assert_eq!(ended.explicit_bounds.len(), 14);
+        }
+        assert_eq!(lasted.len(), 2);
         let asked = histogram(&all, question);
         let asked = asked.iter().find(|p| said(&p.attributes)["mcp.method.name"] == "elicitation/create");
         assert_eq!(asked.map(|point| point.count), Some(1), "{question}");
