@@ -5,6 +5,7 @@
 //! message, the end of the body or a failure is seen ends them; if nobody
 //! does, its drop means that the client has gone.
 
+mod encoded;
 mod events;
 mod held;
 mod outcome;
@@ -17,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http::{StatusCode, Version, header, response};
 use prometheus_client::metrics::gauge::Gauge;
 
+use self::encoded::Unpacking;
 pub use self::events::{ACKNOWLEDGED, answered, cancelled, progressed};
 pub use self::held::{Held, Shared};
 pub use self::waiting::{Answer, Asked, Awaited, Forgotten, Waiting};
@@ -62,6 +64,8 @@ pub struct Exchange {
     /// How many spans hang under the one of this exchange because it owns their stream.
     adopted: usize,
     observer: Observer,
+    /// What makes a compressed body readable for the observer.
+    unpacking: Option<Box<Unpacking>>,
     status: Option<StatusCode>,
 }
 
@@ -156,6 +160,7 @@ impl Exchange {
             listened: None,
             adopted: 0,
             observer: Observer::Nothing,
+            unpacking: None,
             status: None,
         }
     }
@@ -200,9 +205,8 @@ impl Exchange {
             self.session_granted(head, &target.server);
         }
         self.target = Some(Arc::clone(target));
-        if survey.has(Survey::CONTENT_ENCODING) && read::is_encoded(&head.headers) {
-            self.note("encoded");
-        } else {
+        let encoded = survey.has(Survey::CONTENT_ENCODING) && read::is_encoded(&head.headers);
+        if !encoded || self.unpacks(head, media) {
             let legacy = !self.first.awaited.is_modern() && head.status.is_success();
             let may_ask = legacy && (self.side.session.is_some() || self.side.is_stream);
             let notifies = media == Media::Events && self.worker.tracer.policy.now().spans.notifications;
@@ -216,7 +220,7 @@ impl Exchange {
             if legacy && self.side.is_stream {
                 self.listening = Some(Listening::begin(&self.worker));
             }
-            self.observer = observer(head, media, self.worker.limits().max_event_bytes, may_ask);
+            self.observer = observer(head, media, self.worker.limits().max_event_bytes, may_ask && !encoded);
         }
     }
 
@@ -256,15 +260,25 @@ impl Exchange {
         for waiting in self.waits_mut() {
             waiting.bytes += data.len() as u64;
         }
-        let data = if matches!(self.observer, Observer::Events { .. }) {
-            self.pass_events(data)
-        } else {
-            self.observe(&data);
-            data
+        let data = match self.unpacking.take() {
+            None => self.look_at(data),
+            Some(unpacking) => {
+                self.look_into(unpacking, &data);
+                data
+            }
         };
         // One that was cancelled on another connection is over too.
         let open = self.listening.is_some() || self.waits().any(Waiting::is_awaited) || self.holds();
         (data, if open { Progress::Open } else { Progress::Decided })
+    }
+
+    /// The same of what can be read.
+    fn look_at(&mut self, data: Bytes) -> Bytes {
+        if matches!(self.observer, Observer::Events { .. }) {
+            return self.pass_events(data);
+        }
+        self.observe(&data);
+        data
     }
 
     /// Whether some of the response waits for its end.
@@ -302,6 +316,7 @@ impl Exchange {
 
     /// The response came to its end.
     pub fn body_ended(&mut self) {
+        self.unpacked();
         match std::mem::replace(&mut self.observer, Observer::Nothing) {
             Observer::Json { first, joined } if joined.is_empty() => self.json_ended(&first),
             Observer::Json { joined, .. } => self.json_ended(&joined),

@@ -18,6 +18,7 @@ pub mod flow;
 pub mod headers;
 pub mod held;
 pub mod hop;
+pub mod inflate;
 pub mod inject;
 pub mod kin;
 pub mod mesh;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, header, request};
+use http::{HeaderMap, HeaderValue, Method, header, request};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -121,10 +121,12 @@ pub fn media(headers: &HeaderMap) -> Media {
 
 /// Whether a coding other than `identity` is on the body.
 pub fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|value| !crate::w3c::trim_ows(value.as_bytes()).eq_ignore_ascii_case(b"identity"))
+    codings(headers).any(|value| !crate::w3c::trim_ows(value).eq_ignore_ascii_case(b"identity"))
+}
+
+/// What a head says of the codings of its body, field by field.
+pub fn codings(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::as_bytes)
 }
 
 struct Reader<'a> {

@@ -47,7 +47,7 @@ pub struct Worker {
     pub resolver: Resolver,
     /// How TLS is spoken to servers, where any is; the same for all workers.
     pub connector: Option<Arc<Connector>>,
-    /// What held request bodies may take; the same for all workers.
+    /// What held bodies may take; the same for all workers.
     pub held: Arc<Budget>,
     /// Counters.
     pub metrics: Metrics,

@@ -7,6 +7,7 @@ mod agents;
 mod answers;
 mod batches;
 mod bodies;
+mod encoded;
 mod endings;
 mod errors;
 mod http;

@@ -102,6 +102,12 @@ impl Answer {
         self
     }
 
+    /// With another body, of any bytes.
+    pub fn with_body(mut self, body: Vec<u8>) -> Self {
+        self.body = body.into();
+        self
+    }
+
     /// With another status.
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = status;
