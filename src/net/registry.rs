@@ -6,9 +6,9 @@
 //! tick a second looks at all of them; deadlines are therefore kept to the
 //! second.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::Waker;
+use std::task::{self, Waker};
 use std::time::{Duration, Instant};
 
 use super::io::Signals;
@@ -36,10 +36,16 @@ pub struct Watched {
     deadline: AtomicU32,
     expired: AtomicBool,
     draining: AtomicBool,
-    polled: AtomicBool,
+    /// [`POLLED`] and [`WOKEN`].
+    turn: AtomicU8,
     waker: Mutex<Option<Waker>>,
     open: Arc<AtomicUsize>,
 }
+
+/// The connection's task is running.
+const POLLED: u8 = 1;
+/// It was woken meanwhile.
+const WOKEN: u8 = 2;
 
 impl Registry {
     /// A registry that admits connections while fewer than `max_open` are
@@ -67,7 +73,7 @@ impl Registry {
             deadline: AtomicU32::new(NEVER),
             expired: AtomicBool::new(false),
             draining: AtomicBool::new(self.draining.load(Ordering::Relaxed)),
-            polled: AtomicBool::new(false),
+            turn: AtomicU8::new(0),
             waker: Mutex::new(None),
             open: Arc::clone(&self.open),
         });
@@ -151,21 +157,50 @@ impl Watched {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
-    /// Says whether the connection's task is running, and so looks around by
-    /// itself before it rests.
-    pub fn set_polled(&self, polled: bool) {
-        self.polled.store(polled, Ordering::Relaxed);
+    /// Says that the connection's task is running, and so looks around by
+    /// itself before it rests. Wakes through a waker of this are noted now.
+    pub fn begin_turn(&self) {
+        self.turn.store(POLLED, Ordering::Relaxed);
+    }
+
+    /// Says that the task rests now; whether it was woken in its turn.
+    pub fn end_turn(&self) -> bool {
+        self.turn.swap(0, Ordering::AcqRel) & WOKEN != 0
     }
 
     /// Whether the connection's task is running.
     pub fn is_polled(&self) -> bool {
-        self.polled.load(Ordering::Relaxed)
+        self.turn.load(Ordering::Relaxed) & POLLED != 0
+    }
+
+    /// Takes something, and with it the wake that is void when it was the
+    /// last: `take` says so of it. To be called from the connection's task.
+    pub fn take_quietly<T>(&self, take: impl FnOnce() -> (T, bool)) -> T {
+        let before = self.turn.load(Ordering::Relaxed);
+        let (taken, last) = take();
+        if last && before == POLLED {
+            self.turn.fetch_and(!WOKEN, Ordering::AcqRel);
+        }
+        taken
     }
 
     /// Wakes the connection, to look around.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
             waker.wake_by_ref();
+        }
+    }
+}
+
+/// Wakes the task of the connection, or has it come again where it is running.
+impl task::Wake for Watched {
+    fn wake(self: Arc<Self>) {
+        task::Wake::wake_by_ref(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.turn.fetch_or(WOKEN, Ordering::AcqRel) & POLLED == 0 {
+            Watched::wake(self);
         }
     }
 }
@@ -225,5 +260,48 @@ mod tests {
         registry.drain();
         assert!(old.is_draining());
         assert!(registry.admit().unwrap().is_draining());
+    }
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl task::Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_wake_in_its_turn_is_noted_and_one_at_rest_reaches_the_task() {
+        let counter = Arc::new(Counter::default());
+        let watched = Registry::new(Arc::default(), 1).admit().unwrap();
+        watched.set_waker(&Waker::from(Arc::clone(&counter)));
+        let waker = Waker::from(Arc::clone(&watched));
+        waker.wake_by_ref();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        watched.begin_turn();
+        assert!(watched.is_polled());
+        waker.wake_by_ref();
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        assert!(watched.end_turn() && !watched.is_polled());
+        watched.begin_turn();
+        assert!(!watched.end_turn(), "that was told");
+    }
+
+    #[test]
+    fn the_wake_that_comes_with_the_last_is_void_and_no_other() {
+        let watched = Registry::new(Arc::default(), 1).admit().unwrap();
+        let waker = Waker::from(Arc::clone(&watched));
+        let woken = |before: bool, last: bool| {
+            watched.begin_turn();
+            if before {
+                waker.wake_by_ref();
+            }
+            watched.take_quietly(|| (waker.wake_by_ref(), last));
+            watched.end_turn()
+        };
+        assert!(!woken(false, true));
+        assert!(woken(false, false));
+        assert!(woken(true, true));
     }
 }

@@ -284,7 +284,10 @@ type Item = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// Polls a body and, where it has nothing, the connection that feeds it.
 fn poll_driven(incoming: &mut Incoming, upstream: &Upstream, cx: &mut Context<'_>) -> Poll<Item> {
-    upstream.turn(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx))
+    upstream.turn(cx, |cx| {
+        let item = Pin::new(&mut *incoming).poll_frame(cx);
+        (item, incoming.is_end_stream())
+    })
 }
 
 impl Body for ResponseBody {

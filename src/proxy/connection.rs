@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -276,8 +276,16 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     let server = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut server = pin!(server);
     let mut watch = Watch { connection: &connection, closing: false };
-    let result = poll_fn(|cx| {
-        connection.watched.set_polled(true);
+    poll_fn(|cx| {
+        connection.watched.set_waker(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    // hyper wakes whoever polls it for much that is done in the same turn.
+    let waker = Waker::from(Arc::clone(&connection.watched));
+    let result = poll_fn(|task| {
+        let cx = &mut Context::from_waker(&waker);
+        connection.watched.begin_turn();
         let mut result = Poll::Pending;
         // Two turns at most: the second lets a close that was just asked for happen.
         for _ in 0..2 {
@@ -294,9 +302,9 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
                 break;
             }
         }
-        connection.watched.set_polled(false);
-        if result.is_pending() && connection.upstreams.any_waiting() {
-            cx.waker().wake_by_ref();
+        let woken = connection.watched.end_turn();
+        if result.is_pending() && (woken || connection.upstreams.any_waiting()) {
+            task.waker().wake_by_ref();
         }
         result
     })

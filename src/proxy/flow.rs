@@ -54,8 +54,7 @@ pub async fn handle(
         return Ok(switch::connect(head, body, target, connection, started).await);
     }
     let asked = hop::leave_hop(&mut head.headers, survey, head.version, &head.method);
-    let limits = connection.worker.limits();
-    let read = read::message(&head, body, survey, asked.expect, limits, &connection.worker.held).await;
+    let read = read::message(&head, body, survey, asked.expect, &connection).await;
     let upstream = connection.upstreams.get(&target, head.version, &connection.worker).await;
     let upstream = refuse_loop(upstream, &connection, &target);
 

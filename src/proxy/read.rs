@@ -17,8 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::RequestBody;
 use super::budget::{Budget, Reserved};
+use super::connection::Connection;
 use super::headers::Survey;
 use super::settings::Limits;
+use crate::net::registry::Watched;
 
 /// Why the message view has nothing to say of a body: the value of
 /// `meshtrace.body` on the span.
@@ -64,9 +66,9 @@ pub async fn message(
     body: Incoming,
     survey: Survey,
     expects: bool,
-    limits: &Limits,
-    budget: &Arc<Budget>,
+    connection: &Connection,
 ) -> Read {
+    let limits = connection.worker.limits();
     let unread = |body, why| Read::Unread(RequestBody::stream(body), why);
     if head.method != Method::POST || media(&head.headers) != Media::Json || body.is_end_stream() {
         return unread(body, Unread::NotJson);
@@ -88,7 +90,8 @@ pub async fn message(
         last: None,
         length: 0,
         expected: length.and_then(|length| usize::try_from(length).ok()),
-        budget,
+        budget: &connection.worker.held,
+        watched: &connection.watched,
         reserved: None,
     };
     reader.run(length.is_some(), limits).await
@@ -141,6 +144,8 @@ struct Reader<'a> {
     /// The length that the head names.
     expected: Option<usize>,
     budget: &'a Arc<Budget>,
+    /// Its connection, which needs no turn once the body is whole.
+    watched: &'a Watched,
     /// What is held for it, once it takes more than one read.
     reserved: Option<Reserved>,
 }
@@ -210,7 +215,12 @@ impl Reader<'_> {
         if self.body.is_end_stream() {
             return Poll::Ready(Step::End);
         }
-        let Some(item) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+        let body = &mut self.body;
+        let item = self.watched.take_quietly(|| {
+            let item = Pin::new(&mut *body).poll_frame(cx);
+            (item, body.is_end_stream())
+        });
+        let Some(item) = ready!(item) else {
             return Poll::Ready(Step::End);
         };
         let data = match item.map(Frame::into_data) {

@@ -152,18 +152,19 @@ impl Upstream {
     /// Moves the connection on where something happened to it: writes what is
     /// to be written, reads what has come. HTTP/2 connections move by themselves.
     pub fn drive(&self, cx: &mut Context<'_>) {
-        let _: Poll<()> = self.turn(cx, |_| Poll::Pending);
+        let _: Poll<()> = self.turn(cx, |_| (Poll::Pending, false));
     }
 
     /// Moves the connection on, and looks for what it should bring, in turns.
+    /// `look` says whether what it found is the last.
     pub fn turn<T>(
         &self,
         cx: &mut Context<'_>,
-        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        mut look: impl FnMut(&mut Context<'_>) -> (Poll<T>, bool),
     ) -> Poll<T> {
         match &self.protocol {
             Handle::Http1(http1) => http1.nudge.turn(&http1.waker, cx, |cx| http1.drive(cx), look),
-            Handle::Http2(_) => look(cx),
+            Handle::Http2(_) => look(cx).0,
         }
     }
 
@@ -207,21 +208,27 @@ impl Upstream {
         unsent: &mut bool,
         spelled: &mut Spelled,
     ) -> Answered {
-        // The connection notices the end of the last exchange only when driven.
-        let ready = poll_fn(|cx| self.turn(cx, |cx| http1.sender().poll_ready(cx))).await;
-        ready.inspect_err(|_| *unsent = true)?;
+        let ready = poll_fn(|cx| {
+            // Only when driven it notices that the server has closed it.
+            if self.is_waiting() {
+                self.drive(cx);
+            }
+            self.turn(cx, |cx| (http1.sender().poll_ready(cx), false))
+        });
+        ready.await.inspect_err(|_| *unsent = true)?;
         self.signals.spell_request(std::mem::take(spelled));
         let mut response = pin!(http1.sender().try_send_request(std::mem::take(request)));
         poll_fn(|cx| {
             self.turn(cx, |cx| {
                 // Taken apart at once, because a failure with its request is large to hand on.
-                response.as_mut().poll(cx).map_err(|mut failed| {
+                let answered = response.as_mut().poll(cx).map_err(|mut failed| {
                     if let Some(message) = failed.take_message() {
                         *request = message;
                         *unsent = true;
                     }
                     failed.into_error()
-                })
+                });
+                (answered, false)
             })
         })
         .await

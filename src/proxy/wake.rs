@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use tokio::task::coop;
+
 use crate::net::registry::Watched;
 
 /// How often one turn drives at most, so that one busy connection cannot keep
@@ -40,8 +42,13 @@ impl Nudge {
         })
     }
 
-    /// One turn of the task: drives the connection if something happened to
-    /// it, then looks for what is waited for, until there is nothing left to do.
+    /// One turn of the task: looks for what is waited for, and where it is not
+    /// there, drives the connection if something happened to it and looks
+    /// again, until there is nothing left to do.
+    ///
+    /// What `look` polls may wake nobody but through `drive`. It says with its
+    /// result whether that is the last which the connection has to bring: the
+    /// wish for more that came with it is then void.
     ///
     /// Whoever gets a result has to come back in the same turn of the task,
     /// or drop what it polled.
@@ -50,23 +57,28 @@ impl Nudge {
         waker: &Waker,
         cx: &Context<'_>,
         mut drive: impl FnMut(&mut Context<'_>),
-        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        mut look: impl FnMut(&mut Context<'_>) -> (Poll<T>, bool),
     ) -> Poll<T> {
         self.enter(cx);
-        let mut inner = Context::from_waker(waker);
-        let mut result = Poll::Pending;
-        for _ in 0..TURNS {
-            if self.take() {
-                drive(&mut inner);
+        let mut driving = Context::from_waker(waker);
+        // Nothing but a drive brings what is looked for, and a look follows each.
+        let mut looking = Context::from_waker(Waker::noop());
+        let mut drives = 0;
+        let result = loop {
+            let wished = self.has_fired();
+            let (result, last) = look(&mut looking);
+            if result.is_ready() && last && !wished {
+                self.fired.store(false, Ordering::Relaxed);
             }
-            result = look(&mut inner);
-            if result.is_ready() || !self.fired.load(Ordering::Relaxed) {
-                break;
+            if result.is_ready() || drives == TURNS || !self.take() {
+                break result;
             }
-        }
+            drive(&mut driving);
+            drives += 1;
+        };
         self.inside.store(false, Ordering::Relaxed);
-        if result.is_pending() && self.fired.load(Ordering::Relaxed) {
-            // Out of turns, or the runtime wants its share first.
+        // Out of turns, or the runtime wants its share first.
+        if result.is_pending() && (self.has_fired() || !coop::has_budget_remaining()) {
             cx.waker().wake_by_ref();
         }
         result
@@ -146,13 +158,13 @@ mod tests {
                     cx.waker().wake_by_ref();
                 }
             },
-            |_| Poll::<()>::Pending,
+            |_| (Poll::<()>::Pending, false),
         );
         assert!(result.is_pending());
         assert_eq!((drives, counter.0.load(Ordering::Relaxed)), (3, 0));
         waker.wake_by_ref();
         assert_eq!(counter.0.load(Ordering::Relaxed), 1, "from outside it reaches the task");
-        nudge.downstream.set_polled(true);
+        nudge.downstream.begin_turn();
         waker.wake_by_ref();
         assert_eq!(counter.0.load(Ordering::Relaxed), 1, "a task that runs looks by itself");
         assert!(nudge.has_fired());
@@ -172,9 +184,58 @@ mod tests {
                 drives += 1;
                 cx.waker().wake_by_ref();
             },
-            |_| Poll::<()>::Pending,
+            |_| (Poll::<()>::Pending, false),
         );
         assert!(result.is_pending());
         assert_eq!((drives, counter.0.load(Ordering::Relaxed)), (TURNS, 1));
+    }
+
+    #[test]
+    fn the_wish_for_more_is_void_behind_the_last() {
+        let counter = Arc::new(Counter::default());
+        let task = Waker::from(Arc::clone(&counter));
+        let nudge = Nudge::fired(downstream());
+        let waker = Waker::from(Arc::clone(&nudge));
+        let look = |first: bool, last: bool| {
+            nudge.fired.store(first, Ordering::Relaxed);
+            let look = |_: &mut Context<'_>| {
+                waker.wake_by_ref();
+                (Poll::Ready(()), last)
+            };
+            let found = nudge.turn(&waker, &Context::from_waker(&task), |_| panic!("it was there"), look);
+            assert!(found.is_ready());
+            nudge.has_fired()
+        };
+        assert!(!look(false, true));
+        assert!(look(false, false), "there is more to bring");
+        assert!(look(true, true), "something had happened before");
+        assert_eq!(counter.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_the_runtime_stopped_is_taken_again() {
+        let counter = Arc::new(Counter::default());
+        let task = Waker::from(Arc::clone(&counter));
+        let nudge = Nudge::fired(downstream());
+        let waker = Waker::from(Arc::clone(&nudge));
+        let (sender, mut receiver) = tokio::sync::oneshot::channel();
+        sender.send(()).unwrap();
+        let mut looks = 0;
+        while coop::has_budget_remaining() {
+            assert!(std::pin::pin!(coop::consume_budget()).poll(&mut Context::from_waker(&task)).is_ready());
+        }
+        let mut turn = || {
+            looks += 1;
+            let receiver = std::pin::Pin::new(&mut receiver);
+            nudge.turn(&waker, &Context::from_waker(&task), |_| {}, {
+                let mut receiver = receiver;
+                move |cx| (receiver.as_mut().poll(cx), false)
+            })
+        };
+        assert!(turn().is_pending());
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1, "the task comes again");
+        tokio::task::yield_now().await;
+        assert!(turn().is_ready());
+        assert_eq!(looks, 2);
     }
 }
