@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 
 use memchr::memchr;
 
-use super::{Spelled, has_upper_in_name};
+use super::Spelled;
+use super::lines::Lines;
 
 /// Reads the heads off one direction of a connection.
 #[derive(Debug, Default)]
@@ -141,54 +142,46 @@ impl Heads {
 
     /// Reads lines of a head; gives what follows where it ends.
     fn head<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        // How much was read, and how much of that is in `raw`.
-        let (mut read, mut kept) = (0, 0);
-        while let Some(end) = memchr(b'\n', &bytes[read..]) {
-            let line = &bytes[read..read + end];
-            read += end + 1;
-            let ended = if self.raw.len() == self.line {
-                self.head.line(self.kind, line)
-            } else {
-                // It came in pieces.
-                self.raw.extend_from_slice(&bytes[kept..read]);
-                kept = read;
-                self.head.line(self.kind, &self.raw[self.line..self.raw.len() - 1])
-            };
-            self.line = self.raw.len();
-            let length = self.raw.len() + read - kept;
-            if length > self.max {
-                break;
-            }
-            if !self.head.begun {
-                self.raw.clear();
-                (self.line, kept) = (0, read);
-            } else if self.head.fields == 0 {
-                self.head.fields = length;
-            }
+        if self.raw.is_empty() {
+            let (at, ended) = self.head.lines(self.kind, bytes, 0);
             if ended {
-                if self.raw.is_empty() {
-                    self.ended(&bytes[kept..read]);
-                } else {
-                    self.raw.extend_from_slice(&bytes[kept..read]);
+                self.ended(&bytes[..at]);
+                return &bytes[at..];
+            }
+            self.line = at;
+            self.keep(bytes);
+        } else {
+            // It comes in pieces.
+            let before = self.raw.len();
+            self.keep(bytes);
+            // Without the end of a line there is nothing to read.
+            if memchr(b'\n', bytes).is_some() {
+                let (at, ended) = self.head.lines(self.kind, &self.raw, self.line);
+                if ended {
                     let raw = std::mem::take(&mut self.raw);
-                    self.ended(&raw);
+                    self.ended(&raw[..at]);
+                    return &bytes[at - before..];
                 }
-                return &bytes[read..];
+                self.line = at;
             }
         }
-        if self.raw.len() + bytes.len() - kept > self.max {
+        if self.raw.len() > self.max {
             // hyper refuses it.
             self.stop();
-        } else {
-            self.raw.extend_from_slice(&bytes[kept..]);
-            if read > 0 {
-                self.line = self.raw.len() - (bytes.len() - read);
-            }
         }
         &[]
     }
 
+    /// Keeps what came of a head, up to where it is too long.
+    fn keep(&mut self, bytes: &[u8]) {
+        let most = self.max + 1 - self.raw.len();
+        self.raw.extend_from_slice(&bytes[..most.min(bytes.len())]);
+    }
+
     fn ended(&mut self, raw: &[u8]) {
+        if raw.len() > self.max {
+            return self.stop();
+        }
         let head = std::mem::take(&mut self.head);
         self.line = 0;
         self.place = match head.body {
@@ -202,7 +195,7 @@ impl Heads {
             // The next one is announced.
             self.place = Place::Off;
         }
-        let spelled = if head.spelled { Spelled::of(&raw[head.fields..]) } else { Spelled::default() };
+        let spelled = if head.spelled { Spelled::of(raw, head.fields) } else { Spelled::default() };
         self.held += spelled.0.len();
         if self.held > self.max {
             return self.stop();
@@ -218,52 +211,52 @@ impl Heads {
 }
 
 impl Head {
-    /// Reads a line without its end. Whether it is the one that ends the head.
-    fn line(&mut self, kind: Kind, line: &[u8]) -> bool {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if !self.begun {
-            // Empty lines before a request are passed over (RFC 9112, 2.2).
-            self.begun = !line.is_empty();
-            if kind == Kind::Responses && is_interim(line) {
-                self.body = Body::Interim;
+    /// Reads whole lines from `at` on. Gives where they end, and whether the
+    /// head does.
+    fn lines(&mut self, kind: Kind, bytes: &[u8], at: usize) -> (usize, bool) {
+        let mut lines = Lines::new(bytes, at);
+        for line in lines.by_ref() {
+            let text = &bytes[line.start..line.end];
+            let is_empty = matches!(text, b"\n" | b"\r\n");
+            if !self.begun {
+                // Empty lines before a request are passed over (RFC 9112, 2.2).
+                self.begun = !is_empty;
+                self.fields = line.end;
+                if kind == Kind::Responses && is_interim(text) {
+                    self.body = Body::Interim;
+                }
+                continue;
             }
-            return false;
-        }
-        if line.is_empty() {
-            return true;
-        }
-        if !self.spelled {
-            self.spelled = has_upper_in_name(line);
-        }
-        if kind == Kind::Requests && matches!(line[0], b'c' | b'C' | b't' | b'T') {
-            if let Some(length) = value_of(line, b"content-length:") {
-                self.length_is(length);
-            } else if value_of(line, b"transfer-encoding:").is_some() {
-                self.is_chunked();
+            if is_empty {
+                return (line.end, true);
+            }
+            self.spelled |= line.capital;
+            if kind == Kind::Requests
+                && let Some(colon) = line.colon
+            {
+                self.field(&bytes[line.start..colon], &bytes[colon + 1..line.end]);
             }
         }
-        false
+        (lines.at(), false)
     }
 
-    fn length_is(&mut self, value: &[u8]) {
-        if self.body == Body::None {
-            let length = std::str::from_utf8(value).ok().and_then(|value| value.trim().parse().ok());
-            self.body = length.map_or(Body::Opaque, Body::Length);
-        }
-    }
-
-    /// hyper takes no other coding, and prefers this one to a length.
-    fn is_chunked(&mut self) {
-        if self.body != Body::Opaque {
+    /// Reads what says how long the body of a request is.
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        if name.len() == LENGTH.len() && name.eq_ignore_ascii_case(LENGTH) {
+            if self.body == Body::None {
+                let value = str::from_utf8(value).ok().and_then(|value| value.trim_ascii().parse().ok());
+                self.body = value.map_or(Body::Opaque, Body::Length);
+            }
+        } else if name.len() == CODING.len() && name.eq_ignore_ascii_case(CODING) && self.body != Body::Opaque
+        {
+            // hyper takes no other coding, and prefers this one to a length.
             self.body = Body::Chunked;
         }
     }
 }
 
-fn value_of<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
-    let (start, value) = line.split_at_checked(name.len())?;
-    start.eq_ignore_ascii_case(name).then_some(value)
-}
+const LENGTH: &[u8] = b"content-length";
+const CODING: &[u8] = b"transfer-encoding";
 
 /// Whether a response announces another (RFC 9110, 15.2). `101` is the last of HTTP.
 fn is_interim(line: &[u8]) -> bool {

@@ -11,14 +11,14 @@
 
 pub mod fuzz;
 mod heads;
+mod lines;
 mod respelled;
 
 #[cfg(test)]
 mod tests;
 
-use memchr::memchr;
-
 pub use heads::Heads;
+use lines::Lines;
 pub use respelled::Respelled;
 
 /// The field names of one head as they were spelled, in their order; empty
@@ -30,20 +30,17 @@ pub struct Spelled(Vec<u8>);
 const USED: u16 = 1 << 15;
 
 impl Spelled {
-    /// The names in these lines.
-    fn of(fields: &[u8]) -> Self {
+    /// The names in the lines of a head from `fields` on.
+    fn of(head: &[u8], fields: usize) -> Self {
         // More than the names and their lengths take.
-        let mut names = Vec::with_capacity(fields.len());
-        let mut rest = fields;
-        while let Some(end) = memchr(b'\n', rest) {
-            let (line, after) = rest.split_at(end + 1);
-            if let Some(colon) = memchr(b':', line)
-                && let Ok(length @ 0..USED) = u16::try_from(colon)
+        let mut names = Vec::with_capacity(head.len() - fields);
+        for line in Lines::new(head, fields) {
+            if let Some(colon) = line.colon
+                && let Ok(length @ 0..USED) = u16::try_from(colon - line.start)
             {
                 names.extend_from_slice(&length.to_le_bytes());
-                names.extend_from_slice(&line[..colon]);
+                names.extend_from_slice(&head[line.start..colon]);
             }
-            rest = after;
         }
         Spelled(names)
     }
@@ -56,58 +53,32 @@ impl Spelled {
     /// Spells a name as it was. `next` is where the search begins, since
     /// names usually leave in the order in which they came.
     fn spell(&mut self, name: &mut [u8], next: &mut usize) {
-        let from = *next;
-        if !self.spell_between(from, self.0.len(), name, next) {
-            self.spell_between(0, from, name, next);
-        }
-    }
-
-    /// Does so where the line begins with the very name that is next, as
-    /// nearly all do: then nobody has to look where it ends.
-    fn spell_next(&mut self, line: &mut [u8], next: &mut usize) -> bool {
-        let Some((length, names)) = self.0.get_mut(*next..).and_then(<[u8]>::split_first_chunk_mut::<2>)
-        else {
-            return false;
-        };
-        let given = u16::from_le_bytes(*length);
-        let spelled = &names[..usize::from(given & !USED).min(names.len())];
-        if given & USED != 0 || line.get(spelled.len()) != Some(&b':') {
-            return false;
-        }
-        let name = &mut line[..spelled.len()];
-        let is_next = is_spelling_of(spelled, name);
-        if is_next {
-            name.copy_from_slice(spelled);
-            *length = (given | USED).to_le_bytes();
-            *next += 2 + name.len();
-        }
-        is_next
-    }
-
-    fn spell_between(&mut self, mut at: usize, end: usize, name: &mut [u8], next: &mut usize) -> bool {
-        while at < end {
-            let Some((length, names)) = self.0[at..].split_first_chunk_mut::<2>() else { return false };
-            let given = u16::from_le_bytes(*length);
-            let spelled = &names[..usize::from(given & !USED).min(names.len())];
-            at += 2 + spelled.len();
-            if given & USED == 0 && is_spelling_of(spelled, name) {
-                name.copy_from_slice(spelled);
-                // So that the next field of this name gets the next spelling.
-                *length = (given | USED).to_le_bytes();
-                *next = at;
-                return true;
+        for (mut at, end) in [(*next, self.0.len()), (0, *next)] {
+            while at < end {
+                let Some((length, names)) = self.0[at..].split_first_chunk_mut::<2>() else { return };
+                let given = u16::from_le_bytes(*length);
+                let spelled = &names[..usize::from(given & !USED).min(names.len())];
+                at += 2 + spelled.len();
+                if given & USED == 0 && is_spelling_of(spelled, name) {
+                    name.copy_from_slice(spelled);
+                    // So that the next field of this name gets the next spelling.
+                    *length = (given | USED).to_le_bytes();
+                    *next = at;
+                    return;
+                }
             }
         }
-        false
     }
 }
 
 /// Whether `spelled` in lower case is `name`, which is in lower case.
 fn is_spelling_of(spelled: &[u8], name: &[u8]) -> bool {
+    if spelled.len() != name.len() {
+        return false;
+    }
     let (words, rest) = spelled.as_chunks::<8>();
     let (name_words, name_rest) = name.as_chunks::<8>();
-    spelled.len() == name.len()
-        && words.iter().zip(name_words).all(|(a, b)| lower(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b))
+    words.iter().zip(name_words).all(|(a, b)| lower(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b))
         && rest.eq_ignore_ascii_case(name_rest)
 }
 
@@ -127,23 +98,4 @@ fn upper(word: u64) -> u64 {
     let from_a = low + (0x80 - b'A' as u64) * ONES;
     let above_z = low + (0x7f - b'Z' as u64) * ONES;
     (from_a ^ above_z) & !word & TOPS
-}
-
-/// Whether there is an upper-case letter in front of the first colon.
-fn has_upper_in_name(line: &[u8]) -> bool {
-    let (words, rest) = line.as_chunks::<8>();
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        let other = word ^ (b':' as u64 * ONES);
-        // The lowest bit that is set marks the first colon for certain.
-        let colons = other.wrapping_sub(ONES) & !other & TOPS;
-        let before = colons.wrapping_sub(1) & !colons;
-        if upper(word) & before != 0 {
-            return true;
-        }
-        if colons != 0 {
-            return false;
-        }
-    }
-    rest.iter().take_while(|byte| **byte != b':').any(u8::is_ascii_uppercase)
 }

@@ -1,8 +1,7 @@
 //! The writing side: a head on its way out, with the names as they came.
 
-use memchr::memchr;
-
 use super::Spelled;
+use super::lines::Lines;
 
 /// A head that is written in place of the one that hyper made.
 #[derive(Debug)]
@@ -16,31 +15,27 @@ impl Respelled {
     /// its names the spelling that is kept for them. `None` where `bytes` does
     /// not begin with a whole head.
     pub fn of(mut spelled: Spelled, bytes: &[u8]) -> Option<Self> {
-        let mut head = Vec::with_capacity(spelled.0.len() + 512);
+        let mut head = Vec::with_capacity(bytes.len().min(USUAL_BYTES));
         let mut next = 0;
-        let mut rest = bytes;
+        let mut lines = Lines::new(bytes, 0);
+        // Where the head begins whose fields follow.
+        let mut begun = None;
         loop {
-            let end = memchr(b'\n', rest)? + 1;
-            let (line, after) = rest.split_at(end);
-            let is_first = head.is_empty();
-            let start = head.len();
-            head.extend_from_slice(line);
-            rest = after;
-            if is_first {
+            let line = lines.next()?;
+            let text = &bytes[line.start..line.end];
+            head.extend_from_slice(text);
+            match begun {
                 // Of a head that has none of its fields yet, nothing is known but its version.
-                if !is_start(line) {
-                    return None;
+                None if is_start(text) => begun = Some(line.start),
+                None => return None,
+                Some(start) if text == b"\r\n" => {
+                    // A final head may follow a `100 Continue` in the same write.
+                    if !bytes[start..].starts_with(CONTINUE) || !bytes[line.end..].starts_with(VERSION) {
+                        return Some(Respelled { head, sent: 0 });
+                    }
+                    begun = None;
                 }
-            } else if line == b"\r\n" {
-                // A final head may follow a `100 Continue` in the same write.
-                if head.starts_with(CONTINUE) && head.len() < rest.len() && rest.starts_with(VERSION) {
-                    let more = Respelled::of(spelled, rest)?;
-                    head.extend_from_slice(&more.head);
-                }
-                return Some(Respelled { head, sent: 0 });
-            } else if !spelled.spell_next(&mut head[start..], &mut next) {
-                let colon = memchr(b':', line)?;
-                spelled.spell(&mut head[start..start + colon], &mut next);
+                Some(_) => spelled.spell(&mut head[line.start..line.colon?], &mut next),
             }
         }
     }
@@ -58,11 +53,12 @@ impl Respelled {
     }
 }
 
+/// What a head takes at the beginning; it grows where it has to.
+const USUAL_BYTES: usize = 1024;
 const VERSION: &[u8] = b"HTTP/1.";
 const CONTINUE: &[u8] = b"HTTP/1.1 100";
 
 /// Whether a line begins a response, or a request.
 fn is_start(line: &[u8]) -> bool {
-    let version = line.len().checked_sub(b" HTTP/1.1\r\n".len()).map(|at| &line[at..]);
-    line.starts_with(VERSION) || matches!(version, Some(b" HTTP/1.1\r\n" | b" HTTP/1.0\r\n"))
+    line.starts_with(VERSION) || line.ends_with(b" HTTP/1.1\r\n") || line.ends_with(b" HTTP/1.0\r\n")
 }

@@ -93,24 +93,6 @@ fn lower_case_of_eight_bytes_is_that_of_each() {
 }
 
 #[test]
-fn upper_case_is_seen_in_front_of_the_first_colon_only() {
-    let letters = [b'a', b'Z', b'A', b'z', b'@', b'[', b'-', b':', b';', b'9', 0xc1, 0];
-    let mut state = 1_u64;
-    for _ in 0..20_000 {
-        let line: Vec<u8> = (0..state % 20)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                letters[(state >> 33) as usize % letters.len()]
-            })
-            .collect();
-        let wanted = line.iter().take_while(|byte| **byte != b':').any(u8::is_ascii_uppercase);
-        assert_eq!(super::has_upper_in_name(&line), wanted, "{line:?}");
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        state = state.rotate_left(17);
-    }
-}
-
-#[test]
 fn what_is_not_a_head_is_not_touched() {
     let spelled = || heads(Heads::of_requests(MAX), REQUESTS[2].as_bytes(), 100).take();
     for bytes in
