@@ -53,6 +53,7 @@ UNSAMPLED = {"parent": "unsampled"}
 SCENARIOS = [
     Scenario("small `tools/call`, 1 span", MESH, 1.25, 1.10),
     Scenario("small, sampled parent", MESH, 1.25, 1.10, options={"parent": "sampled"}),
+    Scenario("small, capitals in names", MESH, options={"capitals": True}),
     Scenario("small, `isError`", MESH, 1.25, 1.10, "error"),
     Scenario("1 % sampling", ONE, 1.12, 1.00),
     Scenario("unsampled parent", MESH, 1.12, 1.00, options=UNSAMPLED),

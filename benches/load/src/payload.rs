@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use memchr::memmem;
+
 /// Digits of every JSON-RPC id.
 pub const ID_DIGITS: usize = 8;
 /// The first id that is used; all ids keep the same number of digits.
@@ -111,6 +113,18 @@ impl Template {
             id,
             trace_id,
         }
+    }
+
+    /// The same with capitals in the names of its header fields: `Content-Type`.
+    pub fn capitalised(mut self) -> Template {
+        let head = memmem::find(&self.bytes, b"\r\n\r\n").unwrap_or(self.bytes.len());
+        for line in self.bytes[..head].split_mut(|&byte| byte == b'\n').skip(1) {
+            let name = line.iter().position(|&byte| byte == b':').unwrap_or(0);
+            for word in line[..name].split_mut(|&byte| byte == b'-') {
+                word[..1].make_ascii_uppercase();
+            }
+        }
+        self
     }
 
     /// The message with this id (its eight digits) and a trace id made from `seed`.

@@ -62,7 +62,9 @@ async fn serve(stream: TcpStream, state: Rc<State>) -> io::Result<()> {
     let mut reader = Reader::default();
     let mut answers: Vec<(Kind, Template)> = Vec::new();
     while let Some(message) = reader.message(&mut input).await? {
-        let path = path(&reader.bytes()[..message.head]);
+        let head = &reader.bytes()[..message.head];
+        let capitals = memchr::memmem::find(head, b"\r\nHost:").is_some();
+        let path = path(head);
         if let Some(command) = path.strip_prefix(b"/ctl/") {
             let text = control(&state, &String::from_utf8_lossy(command)).await;
             reader.consume(&message);
@@ -89,19 +91,24 @@ async fn serve(stream: TcpStream, state: Rc<State>) -> io::Result<()> {
             .await;
         }
         output
-            .write_all(cached(&mut answers, kind).with(&id, 0))
+            .write_all(cached(&mut answers, kind, capitals).with(&id, 0))
             .await?;
     }
     Ok(())
 }
 
-/// The answer of `kind`, built at its first use on this connection.
-fn cached(answers: &mut Vec<(Kind, Template)>, kind: Kind) -> &mut Template {
+/// The answer of `kind`, built at its first use on this connection. Its names have capitals where
+/// those of the requests do, which are the same all along.
+fn cached(answers: &mut Vec<(Kind, Template)>, kind: Kind, capitals: bool) -> &mut Template {
     let at = answers
         .iter()
         .position(|(known, _)| *known == kind)
         .unwrap_or_else(|| {
-            answers.push((kind, payload::answer(kind)));
+            let mut answer = payload::answer(kind);
+            if capitals {
+                answer = answer.capitalised();
+            }
+            answers.push((kind, answer));
             answers.len() - 1
         });
     &mut answers[at].1

@@ -50,10 +50,14 @@ pub(crate) async fn run(args: &Args) -> io::Result<()> {
 fn clients(args: &Args) -> Vec<Client> {
     let target: SocketAddr = args.need("target");
     let count: u32 = args.get("connections", 64);
+    let mut request = payload::request(kind(args), &target.to_string(), parent(args));
+    if args.has("capitals") {
+        request = request.capitalised();
+    }
     let client = |number| Client {
         target,
         kind: kind(args),
-        request: payload::request(kind(args), &target.to_string(), parent(args)),
+        request: request.clone(),
         stream: None,
         reader: Reader::default(),
         // A range of ids of its own for each connection: one MCP session never repeats an id.

@@ -1,11 +1,13 @@
 //! The load generator.
 //!
 //! ```text
-//! load closed --target ADDR --kind K --connections N --requests N [--warmup N] [--reconnect] [--parent P]
+//! load closed --target ADDR --kind K --connections N --requests N [--warmup N] [--reconnect] [--capitals] [--parent P]
 //! load paced  --target ADDR --kind K --connections N --rate N --milliseconds N [--parent P]
 //! load hold   --target ADDR --kind K --connections N
 //! load start  --target ADDR [--times N] -- COMMAND…
 //! ```
+//!
+//! With `--capitals` the names of header fields begin with them, in requests and in answers.
 //!
 //! `closed`, `paced` and `hold` connect and warm up, print `READY`, and then answer every line on
 //! standard input with one line of JSON, the former two after a slice of load. The driver reads
