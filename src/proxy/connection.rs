@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tower::Service;
@@ -249,9 +249,10 @@ pub(super) async fn until_drained<F: Future>(future: F, watched: &Watched) -> Op
     .await
 }
 
-/// The flow as a tower service, which is where layers would go around it.
+/// The flow as a tower service, which is where layers would go around it. It
+/// is always ready.
 fn service(
-    connection: &Arc<Connection>,
+    connection: Arc<Connection>,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<ResponseBody>,
@@ -260,7 +261,6 @@ fn service(
 > + Clone
 + Send
 + 'static {
-    let connection = Arc::clone(connection);
     tower::service_fn(move |request| flow::handle(request, Arc::clone(&connection)))
 }
 
@@ -271,7 +271,9 @@ async fn serve_http1(stream: Stream, connection: Arc<Connection>) {
     if let Some(most) = limits.max_headers_if_changed() {
         builder.max_headers(most);
     }
-    let service = TowerToHyperService::new(service(&connection));
+    let service = service(Arc::clone(&connection));
+    // What waits until a service is ready would move each request twice more.
+    let service = service_fn(move |request| service.clone().call(request));
     let stream = stream.spelling(Heads::of_requests(limits.max_head_bytes));
     let server = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut server = pin!(server);
@@ -322,7 +324,8 @@ async fn serve_http2(stream: Stream, connection: Arc<Connection>) {
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
         .auto_date_header(false);
-    let service = TowerToHyperService::new(service(&connection));
+    let service = service(Arc::clone(&connection));
+    let service = service_fn(move |request| service.clone().call(request));
     let mut server = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut closing = false;
     let result = poll_fn(|cx| {

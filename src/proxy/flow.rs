@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::begin::{self, Begun, Met};
 use super::body::{RequestBody, ResponseBody};
@@ -77,7 +78,7 @@ pub async fn handle(
         Ok(reached) => reached,
         Err(error) => return give_up(&connection, exchange, error),
     };
-    let mut request = Request::from_parts(head, body);
+    let mut request = Some(Request::from_parts(head, body));
     let guard = Some(guard);
     Forward { connection, target, asked, exchange, in_flight, upstream, guard, spelled }
         .run(&mut request)
@@ -111,18 +112,20 @@ struct Forward {
 }
 
 impl Forward {
-    async fn run(mut self, request: &mut Request<RequestBody>) -> Result<Response<ResponseBody>, Abort> {
-        let downstream = self.asked.upgrade.then(|| hyper::upgrade::on(&mut *request));
-        if self.asked.expect && request.version() == Version::HTTP_11 {
-            let gate = Gate::on(request, self.connection.worker.limits().expect_timeout);
-            if let RequestBody::Stream { gate: slot, .. } = request.body_mut() {
-                *slot = Some(gate);
-            }
-        }
-        let mut response = match self.send(request).await {
-            Ok(response) => response,
+    async fn run(
+        mut self,
+        request: &mut Option<Request<RequestBody>>,
+    ) -> Result<Response<ResponseBody>, Abort> {
+        let downstream = request.as_mut().and_then(|request| self.prepare(request));
+        let mut response = None;
+        match self.send(request, &mut response).await {
+            Ok(()) => {}
             Err(Refused::Say(error)) => return give_up(&self.connection, self.exchange, error),
             Err(Refused::Abort(error)) => return Err(abort(&self.connection, self.exchange, error)),
+        }
+        let Some(mut response) = response else {
+            let error = ProxyError::Broken(self.target.to_string(), Breakage::Closed);
+            return Ok(self.fail(&error));
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.asked.upgrade {
             let error = ProxyError::Broken(self.target.to_string(), Breakage::Garbage);
@@ -143,20 +146,37 @@ impl Forward {
         Ok(self.observe(response, survey))
     }
 
+    /// Gives the request what it asks of its connection: what becomes of that
+    /// after an upgrade, and the gate before its body.
+    fn prepare(&self, request: &mut Request<RequestBody>) -> Option<OnUpgrade> {
+        let downstream = self.asked.upgrade.then(|| hyper::upgrade::on(&mut *request));
+        if self.asked.expect && request.version() == Version::HTTP_11 {
+            let gate = Gate::on(request, self.connection.worker.limits().expect_timeout);
+            if let RequestBody::Stream { gate: slot, .. } = request.body_mut() {
+                *slot = Some(gate);
+            }
+        }
+        downstream
+    }
+
     /// Sends the request; once more on a new connection where the old one
     /// turns out to be closed and no byte of the request has left, or where
     /// the upstream says that it has not handled it.
-    async fn send(&mut self, request: &mut Request<RequestBody>) -> Result<Response<Incoming>, Refused> {
+    async fn send(
+        &mut self,
+        request: &mut Option<Request<RequestBody>>,
+        response: &mut Option<Response<Incoming>>,
+    ) -> Result<(), Refused> {
         let connection = Arc::clone(&self.connection);
         let limits = connection.worker.limits();
         for attempt in 0..2 {
             let sent = {
                 let mut deadline = self.connection.deadline(limits.response_timeout);
-                let sending = pin!(self.upstream.send(request, &mut self.spelled));
+                let sending = pin!(self.upstream.send(request, response, &mut self.spelled));
                 unless(sending, |cx| deadline.passed(cx)).await
             };
             let failed = match sent {
-                Some(Ok(response)) => return Ok(response),
+                Some(Ok(())) => return Ok(()),
                 None => {
                     return Err(Refused::Say(ProxyError::Silent(
                         self.target.to_string(),
@@ -169,11 +189,15 @@ impl Forward {
                 Breakage::Request => ProxyError::BadRequest("its body broke off"),
                 breakage => ProxyError::Broken(self.target.to_string(), breakage),
             };
-            if failed.unsent && attempt == 0 {
+            let version = request.as_ref().map(Request::version);
+            if failed.unsent
+                && attempt == 0
+                && let Some(version) = version
+            {
                 self.guard = None;
                 let upstreams = &connection.upstreams;
                 upstreams.forget(&self.upstream);
-                let reached = upstreams.get(&self.target, request.version(), &connection.worker).await;
+                let reached = upstreams.get(&self.target, version, &connection.worker).await;
                 let (upstream, guard) =
                     reached.map_err(|e| Refused::Say(ProxyError::Dial(self.target.to_string(), e)))?;
                 (self.upstream, self.guard) = (upstream, Some(guard));

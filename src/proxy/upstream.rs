@@ -168,21 +168,23 @@ impl Upstream {
         }
     }
 
-    /// Takes the request out of its place, sends it and waits for the head of
-    /// its response. After a failure it is back if it may be sent once more.
+    /// Takes the request out of its place, sends it, waits for the head of its
+    /// response and leaves that in its place: both are large to hand on. After
+    /// a failure the request is back if it may be sent once more.
     ///
     /// Over HTTP/1 the names of the head are spelled as `spelled` says, which
     /// then holds how those of the response were.
     pub async fn send(
         &self,
-        request: &mut Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
+        response: &mut Option<Response<Incoming>>,
         spelled: &mut Spelled,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<(), Failed> {
         let reused = self.used.load(Ordering::Relaxed);
         let mut unsent = false;
         let answered = match &self.protocol {
             Handle::Http1(http1) => {
-                let answered = self.send_http1(http1, request, &mut unsent, spelled).await;
+                let answered = self.send_http1(http1, request, response, &mut unsent, spelled).await;
                 if answered.is_ok() {
                     *spelled = self.signals.take_spelled();
                 } else if spelled.is_empty() {
@@ -190,12 +192,12 @@ impl Upstream {
                 }
                 answered
             }
-            Handle::Http2(sender) => send_http2(sender.clone(), request, &mut unsent).await,
+            Handle::Http2(sender) => send_http2(sender.clone(), request, response, &mut unsent).await,
         };
         match answered {
-            Ok(response) => {
+            Ok(()) => {
                 self.used.store(true, Ordering::Relaxed);
-                Ok(response)
+                Ok(())
             }
             Err(error) => Err(Failed { error, unsent, reused }),
         }
@@ -204,7 +206,8 @@ impl Upstream {
     async fn send_http1(
         &self,
         http1: &Http1,
-        request: &mut Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
+        response: &mut Option<Response<Incoming>>,
         unsent: &mut bool,
         spelled: &mut Spelled,
     ) -> Answered {
@@ -216,19 +219,24 @@ impl Upstream {
             self.turn(cx, |cx| (http1.sender().poll_ready(cx), false))
         });
         ready.await.inspect_err(|_| *unsent = true)?;
+        let Some(sent) = request.take() else { return Ok(()) };
         self.signals.spell_request(std::mem::take(spelled));
-        let mut response = pin!(http1.sender().try_send_request(std::mem::take(request)));
+        let mut sending = pin!(http1.sender().try_send_request(sent));
         poll_fn(|cx| {
             self.turn(cx, |cx| {
-                // Taken apart at once, because a failure with its request is large to hand on.
-                let answered = response.as_mut().poll(cx).map_err(|mut failed| {
-                    if let Some(message) = failed.take_message() {
-                        *request = message;
-                        *unsent = true;
+                let answered = match sending.as_mut().poll(cx) {
+                    Poll::Pending => return (Poll::Pending, false),
+                    Poll::Ready(Ok(answer)) => {
+                        *response = Some(answer);
+                        Ok(())
                     }
-                    failed.into_error()
-                });
-                (answered, false)
+                    Poll::Ready(Err(mut failed)) => {
+                        *request = failed.take_message();
+                        *unsent = request.is_some();
+                        Err(failed.into_error())
+                    }
+                };
+                (Poll::Ready(answered), false)
             })
         })
         .await
@@ -272,23 +280,25 @@ impl Http1 {
 }
 
 /// What came of a request that was sent.
-type Answered = Result<Response<Incoming>, hyper::Error>;
+type Answered = Result<(), hyper::Error>;
 
 async fn send_http2(
     mut sender: http2::SendRequest<Unmeasured>,
-    request: &mut Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
+    response: &mut Option<Response<Incoming>>,
     unsent: &mut bool,
 ) -> Answered {
-    *request.version_mut() = Version::HTTP_2;
     sender.ready().await.inspect_err(|_| *unsent = true)?;
-    let (head, body) = std::mem::take(request).into_parts();
+    let Some(sent) = request.take() else { return Ok(()) };
+    let (mut head, body) = sent.into_parts();
+    head.version = Version::HTTP_2;
     let again = body.again().map(|body| Request::from_parts(head.clone(), body));
     let answered = sender.try_send_request(Request::from_parts(head, Unmeasured(body))).await;
-    answered.map_err(|mut failed| {
+    answered.map(|answer| *response = Some(answer)).map_err(|mut failed| {
         let message = failed.take_message().map(|message| message.map(|body| body.0));
         let error = failed.into_error();
         if let Some(message) = message.or(again.filter(|_| is_unhandled(&error))) {
-            *request = message;
+            *request = Some(message);
             *unsent = true;
         }
         error
