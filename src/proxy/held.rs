@@ -2,9 +2,9 @@
 //! their trace is kept for how it ended, here or at a neighbour, they go out
 //! with it.
 
+mod ring;
 mod traces;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::trace::TraceId;
 use prometheus_client::metrics::counter::Counter;
 
+use self::ring::Ring;
 use self::traces::Traces;
 use crate::trace::span::Span;
 
@@ -40,8 +41,7 @@ pub struct HeldSpans {
 
 #[derive(Debug)]
 struct Shard {
-    spans: VecDeque<(Instant, Box<Span>)>,
-    bytes: usize,
+    spans: Ring,
     traces: Traces,
 }
 
@@ -69,7 +69,7 @@ impl HeldSpans {
     pub fn new(evicted: Counter, forgotten: Counter) -> Self {
         let shard = |_| {
             let traces = Traces::new(MAX_TRACES / SHARDS);
-            Mutex::new(Shard { spans: VecDeque::new(), bytes: 0, traces })
+            Mutex::new(Shard { spans: Ring::default(), traces })
         };
         HeldSpans { shards: std::array::from_fn(shard), evicted, forgotten }
     }
@@ -114,17 +114,18 @@ impl HeldSpans {
         if shard.traces.get(&span.trace_id).is_some_and(|known| known.kept) {
             return Held::Keep(span);
         }
-        shard.bytes += span.bytes();
-        shard.spans.push_back((now, span));
+        shard.spans.push(now, span);
         let mut gone = Vec::new();
-        while shard.bytes > MAX_HELD_BYTES / SHARDS {
-            let Some(oldest) = shard.pop() else { break };
-            gone.push(oldest);
-            self.evicted.inc();
+        while shard.spans.bytes() > MAX_HELD_BYTES / SHARDS {
+            let Some(oldest) = shard.spans.pop() else { break };
+            self.evicted.inc_by(oldest.is_some().into());
+            gone.extend(oldest);
         }
         // Two at most for one that comes: old ones go as fast as they came.
-        while gone.len() < 2 && shard.is_old(now) {
-            gone.extend(shard.pop());
+        for _ in gone.len()..2 {
+            if shard.is_old(now) {
+                gone.extend(shard.spans.pop().flatten());
+            }
         }
         Held::Gone(gone)
     }
@@ -136,7 +137,7 @@ impl HeldSpans {
         shard.traces.expire(now);
         let tell = shard.traces.get_or_insert(trace, now).and_then(|known| known.keep(aware));
         match tell {
-            Some(tell) => Kept { spans: shard.release(trace), tell },
+            Some(tell) => Kept { spans: shard.spans.take(trace), tell },
             None => Kept::default(),
         }
     }
@@ -147,7 +148,7 @@ impl HeldSpans {
         let mut shard = self.shard(trace);
         shard.traces.expire(now);
         let tell = shard.traces.get(&trace)?.keep(Some(from));
-        Some(tell.map(|tell| Kept { spans: shard.release(trace), tell }).unwrap_or_default())
+        Some(tell.map(|tell| Kept { spans: shard.spans.take(trace), tell }).unwrap_or_default())
     }
 
     /// Forgets what was held long enough, where no traffic does it.
@@ -155,7 +156,7 @@ impl HeldSpans {
         for shard in &self.shards {
             let mut shard = lock(shard);
             while shard.is_old(now) {
-                shard.pop();
+                shard.spans.pop();
             }
             shard.traces.expire(now);
         }
@@ -167,28 +168,8 @@ impl HeldSpans {
 }
 
 impl Shard {
-    #[expect(clippy::vec_box, reason = "a span goes in and out in its box, without being copied")]
-    fn release(&mut self, trace: TraceId) -> Vec<Box<Span>> {
-        let mut released = Vec::new();
-        for (at, span) in std::mem::take(&mut self.spans) {
-            if span.trace_id == trace {
-                self.bytes -= span.bytes();
-                released.push(span);
-            } else {
-                self.spans.push_back((at, span));
-            }
-        }
-        released
-    }
-
     fn is_old(&self, now: Instant) -> bool {
-        self.spans.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= HELD_FOR)
-    }
-
-    fn pop(&mut self) -> Option<Box<Span>> {
-        let (_, span) = self.spans.pop_front()?;
-        self.bytes -= span.bytes();
-        Some(span)
+        self.spans.oldest().is_some_and(|at| now.saturating_duration_since(at) >= HELD_FOR)
     }
 }
 
@@ -260,12 +241,8 @@ mod tests {
         for _ in 0..2_000 {
             held.hold(span(ids.trace_id(), &text), now);
         }
-        let bytes: usize = held.shards.iter().map(|shard| lock(shard).bytes).sum();
-        let counted: usize = held
-            .shards
-            .iter()
-            .flat_map(|s| lock(s).spans.iter().map(|(_, s)| s.bytes()).collect::<Vec<_>>())
-            .sum();
+        let bytes: usize = held.shards.iter().map(|shard| lock(shard).spans.bytes()).sum();
+        let counted: usize = held.shards.iter().map(|shard| lock(shard).spans.counted()).sum();
         assert_eq!(bytes, counted);
         assert!(bytes <= MAX_HELD_BYTES && bytes > MAX_HELD_BYTES / 2, "{bytes}");
         assert!(evicted.get() > 1_000, "{}", evicted.get());
