@@ -1,6 +1,6 @@
 //! Finds bytes in blocks of 64: one bit for each byte, the lowest for the first.
 //!
-//! The vectors are those that every processor of its kind has: nothing is asked at run time.
+//! The vectors are those that every processor of its kind has; [`lanes`](super::lanes) asks for wider ones.
 
 use wide::u8x16;
 
@@ -12,12 +12,6 @@ pub(super) type Block = [u8; BLOCK];
 
 /// How many bytes are looked at where the next one is expected to be near.
 pub(super) const NEAR: usize = 16;
-
-/// The bytes that are `wanted`.
-#[inline(always)]
-pub(super) fn equal(block: &Block, wanted: u8) -> u64 {
-    equal_with(block, 0, wanted)
-}
 
 /// The bytes that are `wanted` once the bits `set` are set in them.
 #[inline(always)]
@@ -53,6 +47,15 @@ pub(super) struct Escapes {
 }
 
 impl Escapes {
+    /// For what begins at `at`, inside of a string: the quote that opened it ends the run of
+    /// backslashes before.
+    #[inline(always)]
+    pub(super) fn after(bytes: &[u8], at: usize) -> Self {
+        let before = bytes.get(..at).unwrap_or_default();
+        let run = before.iter().rev().take_while(|byte| **byte == b'\\').count();
+        Self { carried: run as u64 & 1 }
+    }
+
     /// Takes the backslashes of the next block; gives the bytes that are escaped.
     ///
     /// In a run of backslashes each second one is escaped, and so is what comes after a run of odd
@@ -94,7 +97,7 @@ mod tests {
             let each = |is: &dyn Fn(u8) -> bool| {
                 block.iter().enumerate().fold(0_u64, |bits, (at, byte)| bits | u64::from(is(*byte)) << at)
             };
-            assert_eq!(equal(&block, b'"'), each(&|byte| byte == b'"'));
+            assert_eq!(equal_with(&block, 0, b'"'), each(&|byte| byte == b'"'));
             assert_eq!(equal_with(&block, 0x26, 0x7f), each(&|byte| byte | 0x26 == 0x7f));
             let first = block.first_chunk().unwrap();
             let quoting = each(&|byte| byte == b'"' || byte == b'\\');

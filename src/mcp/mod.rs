@@ -21,6 +21,7 @@ pub(crate) mod values;
 mod block;
 mod fuzz;
 mod id;
+mod lanes;
 mod read;
 mod skim;
 mod skip;

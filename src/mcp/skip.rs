@@ -10,9 +10,9 @@ use memchr::memchr2;
 use super::block::{self, NEAR};
 use super::message::Doubt;
 
-/// How deep arrays and objects may nest, the outermost object included. One bit is kept for each
+/// How deep arrays and objects may nest, the outermost object included. One byte is kept for each
 /// level.
-pub(super) const MAX_DEPTH: u32 = u128::BITS;
+pub(super) const MAX_DEPTH: u32 = 128;
 
 #[inline(always)]
 pub(super) fn colon_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
