@@ -217,6 +217,12 @@ impl ServerSpans {
         Place::Named(id)
     }
 
+    /// Remembers that a request came with these ids that is not in the table:
+    /// a call that brings them back is not proved to be of the one that is.
+    pub fn came_with(&self, ids: LibraryIds) {
+        self.came.remember(ids);
+    }
+
     /// Counts a request in flight that no call can name.
     pub fn begin_unnamed(&self) -> Place {
         self.unnamed.fetch_add(1, Ordering::Relaxed);

@@ -37,7 +37,10 @@ impl Start<'_> {
         }
         if !self.wants_span(subject) {
             self.take_mark_off(&mut injection, &claim);
-            return self.ignored(subject, parent, injection);
+            return self.ignored(subject, parent, mesh.ids, injection);
+        }
+        if let Some(ids) = mesh.ids.filter(|_| session_long) {
+            tracer.server_spans.came_with(ids);
         }
         let decided = self.decide(subject, Under::context(parent));
         let waiting = match decided.span {
@@ -71,23 +74,28 @@ impl Start<'_> {
     }
 
     /// A request to the pod that gets no span. What the agent calls meanwhile
-    /// may still belong to it, and then hangs under the caller.
+    /// may still belong to it, and then hangs under the caller; so its ids of
+    /// MCP Mesh count like those of any other.
     pub(super) fn ignored(
         &self,
         subject: &Subject<'_>,
         parent: Option<&TraceContext>,
+        library: Option<LibraryIds>,
         injection: Injection,
     ) -> Started {
-        if self.worker.settings.disabled || !self.is_worked_on(subject) {
-            return Started::new(self.unseen(subject), injection);
+        let worked_on = !self.worker.settings.disabled && self.is_worked_on(subject);
+        if let Some(context) = parent.filter(|_| worked_on && !is_session_long(subject)) {
+            let tracestate = context.state_without_mark();
+            let served = Served { tracestate, library, ..Served::of(context.parent) };
+            return Started { served: Some(served), ..Started::new(Some(self.unrecorded()), injection) };
         }
-        let started = Started::new(Some(self.unrecorded()), injection);
-        let Some(context) = parent.filter(|_| !is_session_long(subject)) else {
-            return self.unnamed(subject, started);
-        };
-        let tracestate = context.state_without_mark();
-        let served = Served { tracestate, ..Served::of(context.parent) };
-        Started { served: Some(served), ..started }
+        if let Some(ids) = library {
+            self.worker.tracer.server_spans.came_with(ids);
+        }
+        match worked_on {
+            true => self.unnamed(subject, Started::new(Some(self.unrecorded()), injection)),
+            false => Started::new(self.unseen(subject), injection),
+        }
     }
 
     /// A request that no call can name, and that may make calls.

@@ -100,3 +100,38 @@ async fn ids_that_are_none_are_ignored() {
     let span = held.spans(Side::Client).await.remove(0);
     assert_eq!(found(&span), (id_in(&asked).as_str(), ("inferred.single".to_owned(), false)));
 }
+
+/// What a call brings back may have come with a request that has no span: one
+/// that is ignored, or one that opens a session. It may call late, so the same
+/// ids prove nothing of the request that is in the table.
+#[tokio::test]
+async fn ids_of_requests_without_a_span_count_too() {
+    let ignored = call(Some((T, P)), json!({})).header("user-agent", "probe/1");
+    let told = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}}).to_string();
+    let told = Call::post(told).header("x-trace-id", T).header("x-parent-span", P);
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}).to_string();
+    let hello = Call::post(hello).header("x-trace-id", T).header("x-parent-span", P);
+    let hello = hello.header("x-mesh-timeout", "300");
+    for (what, before) in [("ignored", ignored), ("notification", told), ("initialize", hello)] {
+        let mut held = Held::with(PROBES, &[]).await;
+        held.begin(before).await;
+        held.end_any().await;
+        let known = held.begin(call(Some((T, P)), json!({}))).await;
+        call(Some((T, P)), json!({})).send(held.sidecar.outbound()).await;
+        let span = held.spans(Side::Client).await.remove(0);
+        assert_eq!(found(&span), (id_in(&known).as_str(), by(false)), "{what}");
+    }
+}
+
+/// A call of an ignored request hangs under the caller, whose span it is.
+#[tokio::test]
+async fn ids_of_an_ignored_request_in_flight_name_its_caller() {
+    let mut held = Held::with(PROBES, &[]).await;
+    held.begin(call(Some((T, P)), json!({})).header("user-agent", "probe/1")).await;
+    held.begin(call(Some(("3333333333333333333333333333333b", P)), json!({}))).await;
+    call(Some((T, P)), json!({})).send(held.sidecar.outbound()).await;
+    let span = held.spans(Side::Client).await.remove(0);
+    assert_eq!((span.trace.as_str(), found(&span)), (T, (P, by(true))));
+}
+
+const PROBES: &str = "spans: { ignore: [{ user_agent: probe/* }] }";
