@@ -12,6 +12,7 @@ use super::begin::{self, Basis, Under};
 use super::worker::Worker;
 use crate::net::detect::tls;
 use crate::net::tunnel::Meter;
+use crate::trace::links;
 use crate::trace::rules::{Facts, Field};
 use crate::trace::sampler_config::Keep;
 use crate::trace::semconv as key;
@@ -64,8 +65,18 @@ impl Unopened {
         let started = Instant::now();
         let policy = worker.tracer.policy.now();
         let basis = Basis { policy: &policy, facts: &known, now: started, at: SystemTime::now() };
+        let tracer = &worker.tracer;
+        let method = outbound.then(|| links::of_connection(&tracer.server_spans));
+        if let Some(method) = method {
+            worker.metrics.proxy.parent(method.index());
+            tracer.tally.count(&known.host, target.port(), method);
+        }
         let decided = begin::decide(worker, Under::default(), kind, basis, |span| {
             span.set_name_static("TLS");
+            if let Some(method) = method {
+                span.set_static(key::MESHTRACE_PARENT_METHOD, method.as_str());
+                span.set_bool(key::MESHTRACE_PARENT_EXACT, false);
+            }
             span.set_static(key::NETWORK_TRANSPORT, "tcp");
             span.set_static(key::NETWORK_PROTOCOL_NAME, "tls");
             span.set_str(key::SERVER_ADDRESS, &known.host);

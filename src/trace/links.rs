@@ -73,11 +73,13 @@ pub enum Method {
     Session,
     /// What a server says of the progress of a request.
     Progress,
+    /// What takes a request back names it.
+    Named,
 }
 
 impl Method {
     /// Every method, for metrics that want a series each.
-    pub const ALL: [Method; 12] = [
+    pub const ALL: [Method; 13] = [
         Method::PropagatedMeta,
         Method::PropagatedShim,
         Method::PropagatedHeader,
@@ -90,6 +92,7 @@ impl Method {
         Method::Stream,
         Method::Session,
         Method::Progress,
+        Method::Named,
     ];
 
     /// The method of this name, if it is one.
@@ -105,7 +108,7 @@ impl Method {
     /// Whether the call itself named its parent.
     pub fn is_proof(self) -> bool {
         match self {
-            Method::PropagatedMeta | Method::PropagatedShim | Method::Stream => true,
+            Method::PropagatedMeta | Method::PropagatedShim | Method::Stream | Method::Named => true,
             Method::PropagatedHeader | Method::PropagatedLibrary => true,
             Method::TraceCommon | Method::InferredSingle | Method::InferredUniqueValue => false,
             Method::Ambiguous | Method::Background => false,
@@ -128,6 +131,7 @@ impl Method {
             Method::Stream => "stream",
             Method::Session => "session",
             Method::Progress => "progress",
+            Method::Named => "named",
         }
     }
 }
@@ -202,6 +206,12 @@ pub struct Reference {
     pub to: Traceparent,
     /// The value of `meshtrace.link.reason`.
     pub reason: &'static str,
+}
+
+/// What can be said of a connection of the agent whose bytes are not read:
+/// whatever is in flight may have opened it, and others may use it later.
+pub fn of_connection(spans: &ServerSpans) -> Method {
+    if spans.in_flight() > 0 { Method::Ambiguous } else { Method::Background }
 }
 
 /// Finds the parent of an outbound call.

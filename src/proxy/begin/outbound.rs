@@ -10,7 +10,7 @@ use crate::proxy::inject::{Context, Injection};
 use crate::proxy::settings::Destinations;
 use crate::proxy::subject::Subject;
 use crate::trace::context::{Claim, TraceContext};
-use crate::trace::links::{self, Parent};
+use crate::trace::links::{self, Method, Parent};
 use crate::trace::places::{self, Destination};
 use crate::trace::semconv as key;
 use crate::trace::span::Span;
@@ -74,13 +74,15 @@ impl Start<'_> {
         allowed: bool,
         mut injection: Injection,
     ) -> Started {
+        let method = Method::Named;
+        self.worker.metrics.proxy.parent(method.index());
         let decided = self.decide(subject, Under::context(Some(named)));
         if allowed {
             injection.baggage = self.outgoing_baggage(None);
             injection.context = Context::Write(decided.outgoing);
         }
         let waiting = decided.span.map(|mut span| {
-            span.set_static(key::MESHTRACE_PARENT_METHOD, "named");
+            span.set_static(key::MESHTRACE_PARENT_METHOD, method.as_str());
             span.set_bool(key::MESHTRACE_PARENT_EXACT, true);
             self.configured(&mut span, subject, || self.baggage());
             self.waiting(span, subject)

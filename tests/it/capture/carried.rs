@@ -177,6 +177,8 @@ fn a_tls_connection_is_one_span_where_that_is_asked_for() {
         assert_eq!(tls.is_some(), told, "{spans:#?}");
         let Some(tls) = tls else { continue };
         assert_eq!((tls.kind, tls.parent.as_str(), &tls.error), ("CLIENT", "", &None));
+        assert_eq!(tls.attribute("meshtrace.parent.method"), "background");
+        assert_eq!(tls.attribute("meshtrace.parent.exact"), false);
         assert_eq!(tls.attribute("server.address"), "api.example.com");
         assert_eq!(tls.attribute("server.port"), 443);
         assert_eq!(tls.attribute("network.peer.address"), PEER[0].to_string());

@@ -1,6 +1,7 @@
 //! Row 10: notifications of a server in a stream of events, which have spans where they are asked
 //! for; and the bound on what hangs under the request of one long stream.
 
+use meshtrace::trace::links::Method;
 use serde_json::{Value, json};
 
 use super::streams::{Conversation, reply, stream};
@@ -226,6 +227,8 @@ async fn row_9_a_cancellation_hangs_under_what_it_cancels() {
                 params["_meta"] = json!({"traceparent": own});
             }
             notification("notifications/cancelled", params).send(to).await;
+            let counted = talk.mesh.metrics().proxy.parents(Method::Named.index());
+            assert_eq!(counted, u64::from(side == Side::Client && own.is_none()), "{side:?}");
             let spans = talk.stop().await;
             let (call, notice) = (named(&spans, "tools/call add"), named(&spans, "notifications/cancelled"));
             match own {

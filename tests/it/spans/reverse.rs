@@ -1,6 +1,7 @@
 //! Rows 11 to 14: what the server asks the client inside a stream, before
 //! 2026-07-28, on both sides: a span of the other kind, closed by a later POST.
 
+use meshtrace::trace::links::Method;
 use serde_json::{Value, json};
 
 use super::streams::{Conversation, reply, stream};
@@ -133,6 +134,37 @@ async fn row_14_only_the_answer_of_the_same_typed_id_ends_it() {
         let question = named(&spans, "elicitation/create");
         assert_eq!(question.attribute("meshtrace.response"), json!("pending"), "{question:#?}");
         assert_eq!(named(&spans, "tools/call add").error, None);
+    }
+}
+
+/// `meshtrace_parent_total` counts what was asked, by how its parent was found, and nothing else.
+#[tokio::test]
+async fn what_servers_ask_is_counted_by_how_its_parent_was_found() {
+    let counted = |talk: &Conversation| {
+        let metrics = talk.mesh.metrics().proxy;
+        let counts = Method::ALL.map(|method| (method.as_str(), metrics.parents(method.index())));
+        counts.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+    };
+    let progress =
+        json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1}});
+    for side in SIDES {
+        let talk = Conversation::with("spans: { notifications: true }").await;
+        let to = talk.sidecar.at(side);
+        let mut listening = stream("s-1").open(to).await;
+        let mut open = legacy_call(1, json!({})).open(to).await;
+        let mut expect = counted(&talk);
+        assert_eq!(expect.iter().map(|(_, count)| *count).sum::<u64>(), u64::from(side == Side::Client));
+        for (said, method) in [(question(None), "session"), (progress.clone(), "progress")] {
+            talk.get.say(&event(&said)).await;
+            listening.read_until("\n\n").await;
+            expect.push((method, 1));
+            assert_eq!(counted(&talk), expect, "{side:?}");
+        }
+        talk.post.say(&event(&question(None))).await;
+        open.read_until("\n\n").await;
+        expect.insert(expect.len() - 2, ("stream", 1));
+        assert_eq!(counted(&talk), expect, "{side:?}");
+        talk.stop().await;
     }
 }
 

@@ -121,3 +121,13 @@ fn a_call_links_to_eight_candidates_at_most() {
     let parent = world.parent(Claim::default(), true);
     assert_eq!((parent.links.len(), parent.provenance.candidates), (8, 20));
 }
+
+#[test]
+fn a_connection_that_is_not_read_says_that_nothing_is_known() {
+    let world = World::new();
+    assert_eq!(of_connection(&world.spans), Method::Background);
+    let place = world.serve(OURS);
+    assert_eq!(of_connection(&world.spans), Method::Ambiguous);
+    world.spans.end(place);
+    assert_eq!(of_connection(&world.spans), Method::Background);
+}
