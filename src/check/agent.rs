@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use http::StatusCode;
 
 use crate::net::ask;
+use crate::trace::links::Method;
 use crate::trace::tally::{Report, Unproved};
 
 /// Where a sidecar says it.
@@ -65,6 +66,9 @@ pub fn describe(report: &Report) -> String {
             let _ = writeln!(text, "\n{}: {help}", methods.join(", "));
         }
     }
+    if [Method::Ambiguous, Method::PropagatedShim].iter().all(|m| report.methods.contains_key(m.as_str())) {
+        let _ = writeln!(text, "\n{GAP}");
+    }
     text
 }
 
@@ -107,6 +111,11 @@ const HELP: [(&[&str], &str); 4] = [
     ),
 ];
 
+/// What is said where some calls have the mark of the shim and others nothing.
+const GAP: &str = "The agent has the shim. Calls that are ambiguous all the same are made by a library which the shim \
+    does not follow, or for a request that came through one, or by work that was handed over through a queue. \
+    `MESHTRACE_SHIM=debug` lets the agent say on stderr what was patched.";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +149,9 @@ mod tests {
         .join("\n");
         assert!(text.starts_with(&expect), "{text}");
         assert!(!text.contains("background"), "{text}");
+        assert!(text.contains("a library which the shim does not follow"), "{text}");
+        let without = Report { methods: counts(&[("ambiguous", 30)]), ..report };
+        assert!(!describe(&without).contains("The agent has the shim"));
     }
 
     #[test]
@@ -152,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_method_without_proof_has_help() {
-        for method in crate::trace::links::Method::ALL {
+        for method in Method::ALL {
             let helped = HELP.iter().any(|(methods, _)| methods.contains(&method.as_str()));
             assert_eq!(helped, !method.is_proof(), "{}", method.as_str());
         }

@@ -5,7 +5,7 @@
 Its own code is timed around stand-ins that do nothing, with and without it, the
 best of several rounds; starting is that of an empty program, the median of several.
 Time is CPU time, which other programs on the machine disturb least. MESHTRACE_BIN names the program that holds the
-files. Prints one line a figure.
+files. Prints one line a figure; exit code 1 says that one of them is more than it may be.
 """
 
 import asyncio
@@ -23,6 +23,9 @@ import types
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROUNDS, TURNS = 7, 20_000
+# The most that the shim may cost: microseconds a request and a call, and at start milliseconds and MiB.
+MOST = {"python": 10, "node": 5}
+MOST_AT_START = 100, 5
 HEADERS = [(f"x-header-{n}".encode(), b"some value") for n in range(12)] + [
     (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     (b"tracestate", b"mt=b7ad6b7169203331,vendor=1"),
@@ -94,13 +97,36 @@ def start(words, variables):
 
 
 def compare(name, words, variables):
-    """Prints what starting costs more with the shim."""
+    """Prints what starting costs more with the shim; says whether that is too much."""
     (before, held), (after, holds) = start(words, {}), start(words, variables)
-    print(f"{name}: {after - before:+.1f} ms (of {before:.0f}), {(holds - held) / 1024:+.1f} MiB at start")
+    took, grown = after - before, (holds - held) / 1024
+    print(f"{name}: {took:+.1f} ms (of {before:.0f}), {grown:+.1f} MiB at start")
+    return took > MOST_AT_START[0] or grown > MOST_AT_START[1]
+
+
+def tell(name, version, request, call):
+    """Prints what a request and a call cost; says whether that is too much."""
+    print(f"{name} {version}: {request:.1f} us a request, {call:.1f} us a call")
+    return max(request, call) > MOST[name]
+
+
+def node_costs(node, variables):
+    """Microseconds for one request that arrives and for one call in it."""
+
+    def run(calls, env):
+        words = [node, str(HERE / "node" / "cost.cjs"), str(calls)]
+        return float(subprocess.run(words, check=True, capture_output=True, env={**os.environ, **env}).stdout)
+
+    request = run(0, variables) - run(0, {})
+    return request, (run(4, variables) - run(4, {}) - request) / 4
+
+
+STATUS_OF_PYTHON = "import urllib.request; print(open('/proc/self/status').read())"
+STATUS_OF_NODE = "require('node:http'); console.log(require('node:fs').readFileSync('/proc/self/status', 'utf8'))"
 
 
 def main():
-    """Measures and prints."""
+    """Measures and prints; returns the exit code."""
     global SHIM
     node = sys.argv[1] if len(sys.argv) > 1 else "node"
     with contextlib.ExitStack() as stack:
@@ -110,20 +136,13 @@ def main():
         printed = subprocess.run([binary, "shim", "env", SHIM, "--format", "json"], check=True, capture_output=True)
         variables = json.loads(printed.stdout)
         version = ".".join(str(part) for part in sys.version_info[:3])
-        request, call = python()
-        print(f"python {version}: {request:.1f} us a request, {call:.1f} us a call")
-        compare(f"python {version}", [sys.executable, "-c", "import urllib.request; print(open('/proc/self/status').read())"], variables)
-        script = str(HERE / "node" / "cost.cjs")
-        bare = float(subprocess.run([node, script], check=True, capture_output=True).stdout)
-        bare_calls = float(subprocess.run([node, script, "4"], check=True, capture_output=True).stdout)
-        env = {**os.environ, **variables}
-        with_it = float(subprocess.run([node, script], check=True, capture_output=True, env=env).stdout)
-        calls = float(subprocess.run([node, script, "4"], check=True, capture_output=True, env=env).stdout)
+        too_much = tell("python", version, *python())
+        too_much |= compare(f"python {version}", [sys.executable, "-c", STATUS_OF_PYTHON], variables)
         version = subprocess.run([node, "-v"], check=True, capture_output=True, text=True).stdout.strip()
-        request = with_it - bare
-        print(f"node {version}: {request:.1f} us a request, {(calls - bare_calls - request) / 4:.1f} us a call")
-        compare(f"node {version}", [node, "-e", "require('node:http'); console.log(require('node:fs').readFileSync('/proc/self/status', 'utf8'))"], variables)
+        too_much |= tell("node", version, *node_costs(node, variables))
+        too_much |= compare(f"node {version}", [node, "-e", STATUS_OF_NODE], variables)
+    return 1 if too_much else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -76,6 +76,7 @@ for part in mcp1.28 mcp2.3 otel; do
     python "$part" 3.11
 done
 python web3.11 3.11
+python uncovered 3.11
 runtime 20 20.20.2
 if [ "${1:-}" != --short ]; then
     for part in mcp1.30 fastmcp2 fastmcp3 fastmcp4; do

@@ -49,10 +49,10 @@ class Sink:
         self.server.close()
 
     async def settled(self, wanted, patience=20):
-        """Waits for calls that outlive the request that they are made for."""
-        for _ in range(patience * 20):
-            if len(self.calls) >= wanted:
-                return
+        """Waits for calls that outlive the request that they are made for, until none has come for so many seconds."""
+        idle, seen = 0, -1
+        while len(self.calls) < wanted and idle < patience * 20:
+            idle, seen = (0 if len(self.calls) > seen else idle + 1), len(self.calls)
             await asyncio.sleep(0.05)
 
     async def _serve(self, reader, writer):

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from .judge import COLUMNS, mixed_up
+from .judge import COLUMNS, WRONG, mixed_up
 
 
 @dataclass
@@ -61,3 +61,23 @@ def flagged(row, kind):
         return ""
     elsewhere, doubtful = mixed_up(row.outcome.found, row.outcome.conflicts, kind)
     return f" ({doubtful} of {elsewhere} mixed up are flagged)"
+
+
+def summary(rows):
+    """The whole run in a line: each cell counts twice, without and with the shim."""
+    ran = [row for row in rows if isinstance(row, Row)]
+    failed = sum(bool(row.outcome.complaints) for row in ran)
+    calls = wrong = listed = 0
+    for row in ran:
+        for kind, counts in row.outcome.found.items():
+            expected = row.cell.kinds.get(kind)
+            calls += counts.total()
+            if expected and expected.listed:
+                listed += counts[WRONG]
+            else:
+                wrong += counts[WRONG]
+    cells = len({row.cell.name for row in ran})
+    return (
+        f"{cells} cells, {calls} calls: {len(ran) - failed} passed, {failed} failed, {len(rows) - len(ran)} not run; "
+        f"{wrong} wrong parents claim to be proved, and {listed} in the listed exception"
+    )

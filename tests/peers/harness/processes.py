@@ -164,13 +164,13 @@ async def run_client(sdk, era, url, extra=None):
     return process.returncode, out.decode(), err.decode(errors="replace")
 
 
-async def start_sidecar(binary, service, receiver, *, inbound=(), outbound=(), **extra):
+async def start_sidecar(binary, service, receiver, *, inbound=(), outbound=(), admin="off", **extra):
     """Starts a sidecar; `inbound` and `outbound` are pairs of ports, own and target.
 
     An outbound listener without a target is a forward proxy. What else is given
     is set in its environment.
     """
-    words = [binary, "proxy", "--admin", "off"]
+    words = [binary, "proxy", "--admin", admin]
     for own, target in inbound:
         words += ["--inbound", f"127.0.0.1:{own}=127.0.0.1:{target}"]
     for own, target in outbound:
