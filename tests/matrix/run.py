@@ -69,6 +69,12 @@ async def outcome_of(run, known, cell, shim, count, outcome):
     return outcome
 
 
+def keep(path, rows):
+    """Writes the table as it is now, where that is asked for."""
+    if path:
+        pathlib.Path(path).write_text(table.text(rows) + "\n")
+
+
 async def main():
     """Runs what was asked for; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -104,8 +110,8 @@ async def main():
         for shim, outcome in zip((False, True), held):
             outcome = await outcome_of(run, known, cell, shim, requests(cell, shim, options), outcome)
             rows.append(table.Row(cell, shim, outcome))
-            if options.table:
-                pathlib.Path(options.table).write_text(table.text(rows) + "\n")
+            keep(options.table, rows)
+    keep(options.table, rows)
     print(table.text(rows))
     print(table.summary(rows) + (f"; {known.reused} taken over from an earlier start" if known.reused else ""))
     failed = any(row.outcome.complaints for row in rows if isinstance(row, table.Row))
