@@ -9,12 +9,18 @@ pub mod a2a;
 pub mod genai;
 #[path = "../../../src/stdio/lines.rs"]
 pub mod lines;
+#[path = "../../../src/proxy/inflate.rs"]
+pub mod inflate;
 #[path = "../../../src/mcp/mod.rs"]
 pub mod mcp;
 #[path = "../../../src/w3c/mod.rs"]
 pub mod w3c;
 
+pub mod admission;
 pub mod detect;
+pub mod export;
+#[path = "../../../src/shim/mod.rs"]
+pub mod shim;
 #[path = "../../../src/capture/reply.rs"]
 pub mod reply;
 #[path = "../../../src/trace/telling.rs"]
