@@ -7,6 +7,7 @@ mod guards;
 mod identity;
 mod neighbour;
 mod net;
+mod notices;
 mod redirected;
 mod rules;
 mod sidecar;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshtrace::trace::ids::Ids;
@@ -39,9 +40,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Two joined namespaces.
 pub(super) struct Net {
-    pod: String,
-    peer: String,
+    pod: Arc<Space>,
+    peer: Arc<Space>,
 }
+
+/// The name of a namespace, which goes with the last who knows it.
+struct Space(String);
 
 impl Net {
     /// Makes them. `None` where that cannot be done, which is said; an error
@@ -60,8 +64,9 @@ impl Net {
 
     fn make() -> Result<Net, String> {
         let id = Ids::new().random() as u32;
-        let net = Net { pod: format!("mt-{id:08x}-pod"), peer: format!("mt-{id:08x}-peer") };
-        let (pod, peer) = (&net.pod, &net.peer);
+        let space = |side| Arc::new(Space(format!("mt-{id:08x}-{side}")));
+        let net = Net { pod: space("pod"), peer: space("peer") };
+        let (pod, peer) = (&net.pod.0, &net.peer.0);
         let (a, b) = (format!("mt{id:08x}a"), format!("mt{id:08x}b"));
         let mut lines = vec![
             format!("netns add {pod}"),
@@ -85,19 +90,25 @@ impl Net {
         Ok(net)
     }
 
+    /// The same as seen from the other end of the cable: there the peer is the
+    /// pod, and has the address of the peer.
+    pub(super) fn turned(&self) -> Net {
+        Net { pod: Arc::clone(&self.peer), peer: Arc::clone(&self.pod) }
+    }
+
     /// Does something in the pod as root.
     pub(super) fn pod<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.pod, None, work)
+        within(&self.pod.0, None, work)
     }
 
     /// Does something in the pod as this user.
     pub(super) fn pod_as<T: Send>(&self, uid: u32, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.pod, Some(uid), work)
+        within(&self.pod.0, Some(uid), work)
     }
 
     /// Does something at the other end of the cable.
     pub(super) fn peer<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        within(&self.peer, None, work)
+        within(&self.peer.0, None, work)
     }
 
     /// Runs the built binary in the pod to its end, as root.
@@ -161,12 +172,10 @@ impl Net {
     }
 }
 
-impl Drop for Net {
+impl Drop for Space {
     fn drop(&mut self) {
-        for name in [&self.pod, &self.peer] {
-            // The cable goes with either of its ends.
-            let _ = Command::new("ip").args(["netns", "delete", name]).stderr(Stdio::null()).status();
-        }
+        // The cable goes with either of its ends.
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).stderr(Stdio::null()).status();
     }
 }
 
