@@ -204,6 +204,23 @@ async fn row_13_a_server_that_asks_in_a_stream_of_its_own() {
     }
 }
 
+/// There too the message itself goes before what is in flight.
+#[tokio::test]
+async fn row_13_the_message_names_its_parent() {
+    for side in SIDES {
+        let talk = Conversation::start("").await;
+        let to = talk.sidecar.at(side);
+        let mut listening = stream("s-1").open(to).await;
+        let _call = legacy_call(1, json!({})).open(to).await;
+        talk.get.say(&event(&question(Some(OTHER)))).await;
+        let asked = listening.read_text("elicitation").await;
+        let spans = talk.stop().await;
+        let question = named(&spans, "elicitation/create");
+        assert_eq!((&question.trace[..], &question.parent[..]), (&OTHER[3..35], &OTHER[36..52]));
+        assert_eq!(Asked::context(&carried(&asked)).1, question.id);
+    }
+}
+
 /// A ping gets no span by default, and passes as it came.
 #[tokio::test]
 async fn row_29_a_ping_of_the_server_passes_untouched() {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Stage, watch};
 use crate::support::mesh::{
-    Answer, Asked, Call, Era, SIDES, Side, expected, legacy_call, notification, request, result,
+    Answer, Asked, Call, Era, SIDES, Side, error, expected, legacy_call, notification, request, result,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -80,8 +80,7 @@ async fn row_23_what_ends_a_session_drops_what_is_known_of_it() {
         ("DELETE", _) => Answer::status(204, ""),
         (_, Some(_)) => Answer::status(404, ""),
         _ if asked.json()["params"]["refuse"] == 1 => {
-            let error = crate::support::mesh::error(&asked.id(), -32000, "no");
-            Answer::json(&error).header("mcp-session-id", "s-new")
+            Answer::json(&error(&asked.id(), -32000, "no")).header("mcp-session-id", "s-new")
         }
         _ => server(asked),
     };
@@ -101,6 +100,23 @@ async fn row_23_what_ends_a_session_drops_what_is_known_of_it() {
     }
 }
 
+/// A server may not let its clients end sessions.
+#[tokio::test]
+async fn row_23_a_session_goes_on_whose_end_is_refused() {
+    let script = |asked: &Asked| match asked.method.as_str() {
+        "DELETE" => Answer::status(405, ""),
+        _ => server(asked),
+    };
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add"}});
+    let call = Call::post(call.to_string()).header("mcp-session-id", "s-new");
+    let delete = Call::method("DELETE", "/mcp").header("mcp-session-id", "s-new");
+    for side in SIDES {
+        let calls = [initialize(json!({})), delete.clone(), call.clone()];
+        let watched = watch(script, calls.map(|call| (side, call)).into()).await;
+        assert_eq!(watched.spans[1].attribute("mcp.protocol.version"), json!("2025-06-18"), "{side:?}");
+    }
+}
+
 /// A refused `initialize` may carry the id of a session that never was.
 #[tokio::test]
 async fn row_22_an_error_teaches_no_session() {
@@ -109,6 +125,40 @@ async fn row_22_an_error_teaches_no_session() {
     assert_eq!(watched.spans[0].attribute("mcp.session.id"), Value::Null);
     assert_eq!(watched.spans[0].attribute("mcp.protocol.version"), json!("2025-11-25"));
     assert_eq!(watched.spans[0].error_type(), "400");
+}
+
+/// What is known of a session stays known where a later `initialize` in it is an error.
+#[tokio::test]
+async fn row_22_a_json_rpc_error_teaches_nothing_of_a_session() {
+    let script = |asked: &Asked| match asked.json()["params"]["refuse"].as_u64() {
+        Some(_) => {
+            Answer::json(&error(&asked.id(), -32000, "initialized already")).header("mcp-session-id", "s-new")
+        }
+        None => server(asked),
+    };
+    let refused = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"refuse": 1}});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add"}});
+    let call = Call::post(call.to_string()).header("mcp-session-id", "s-new");
+    for side in SIDES {
+        let calls = [initialize(json!({})), Call::post(refused.to_string()), call.clone()];
+        let watched = watch(script, calls.map(|call| (side, call)).into()).await;
+        assert_eq!(watched.spans[1].error_type(), "-32000");
+        assert_eq!(watched.spans[2].attribute("mcp.protocol.version"), json!("2025-06-18"), "{side:?}");
+    }
+}
+
+/// To a peer it carries its CLIENT span like any request, in both carriers.
+#[tokio::test]
+async fn row_22_initialize_to_a_peer_carries_its_span() {
+    for meta in [json!({}), json!({"traceparent": CALLER})] {
+        let watched = watch(server, vec![(Side::Client, initialize(meta))]).await;
+        let (asked, span) = (&watched.asked[0], &watched.spans[0]);
+        for carried in [asked.header("traceparent").map(str::to_owned), asked.meta("traceparent")] {
+            let carried = carried.expect("context");
+            let (trace, id, _) = Asked::context(&carried);
+            assert_eq!((trace, id), (span.trace.as_str(), span.id.as_str()));
+        }
+    }
 }
 
 /// Inbound: the caller's context stays as it came, in both carriers; ours is not there.

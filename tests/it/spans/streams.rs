@@ -89,6 +89,10 @@ pub(super) fn stream(session: &str) -> Call {
     Call::get("/mcp").header("accept", "text/event-stream").header("mcp-session-id", session)
 }
 
+fn since_epoch() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+}
+
 const PRIMING: &str = "id: 7\nretry: 10\ndata:\n\n";
 
 /// A call whose stream names an event and ends, as servers do that are polled.
@@ -105,6 +109,7 @@ async fn row_16_an_answer_on_a_resumed_stream() {
     for side in SIDES {
         let talk = Conversation::start("").await;
         polled(&talk, side).await;
+        let before = since_epoch();
         let resumed = stream("s-1").header("last-event-id", "7");
         let mut open = resumed.open(talk.sidecar.at(side)).await;
         // Another session, another id and another type of it answer nothing.
@@ -120,6 +125,7 @@ async fn row_16_an_answer_on_a_resumed_stream() {
             ("tools/call add", side.kind(), None)
         );
         assert_eq!(span.attribute("meshtrace.resumed"), json!(true));
+        assert!(u128::from(span.start) < before && u128::from(span.end) >= before, "not from call to answer");
         assert_eq!(talk.stop().await.len(), 1);
     }
 }
@@ -156,6 +162,24 @@ async fn row_17_the_end_of_the_session_is_the_end_of_what_waits_in_it() {
         end.send(talk.sidecar.at(side)).await;
         let span = talk.mesh.wait_for(1).await.remove(0);
         assert_eq!(span.error_type(), "connection_closed");
+    }
+}
+
+/// A server that knows the session no more ends it too.
+#[tokio::test]
+async fn row_17_nothing_waits_in_a_session_that_is_gone() {
+    for side in SIDES {
+        let stage = Stage::set("", |asked| match asked.header("x-gone") {
+            Some(_) => Answer::status(404, ""),
+            None => Answer::status(200, PRIMING).header("content-type", "text/event-stream"),
+        });
+        let stage = stage.await;
+        let to = stage.sidecar.at(side);
+        legacy_call(1, json!({})).send(to).await;
+        legacy_call(2, json!({})).header("x-gone", "1").send(to).await;
+        let spans = stage.mesh.wait_for(2).await;
+        let lost = spans.iter().find(|span| span.attribute("jsonrpc.request.id") == json!("1")).unwrap();
+        assert_eq!(lost.error_type(), "connection_closed");
     }
 }
 
@@ -287,6 +311,15 @@ async fn row_24_a_request_that_is_answered_on_the_stream() {
             assert_eq!(call.attribute("mcp.protocol.version"), json!("2024-11-05"));
             assert_eq!(call.attribute("meshtrace.progress.count"), json!(2));
             assert_eq!(roots.parent, call.id);
+            assert_eq!(
+                (call.attribute("meshtrace.resumed"), call.attribute("mcp.session.id")),
+                (Value::Null, Value::Null)
+            );
+            let asked = talk._server.asked();
+            let posted = asked.iter().find(|asked| asked.json()["method"] == "tools/call").unwrap();
+            for carried in [posted.header("traceparent").map(str::to_owned), posted.meta("traceparent")] {
+                assert_eq!(Asked::context(&carried.expect("context")).1, call.id);
+            }
             // One that is never answered ends with the stream.
             let lost = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "lost"}});
             assert_eq!(post(lost).await.status, 202);
@@ -297,6 +330,31 @@ async fn row_24_a_request_that_is_answered_on_the_stream() {
             assert_eq!((lost.error_type().as_str(), spans.len()), ("connection_closed", 3));
             assert!(!format!("{spans:?}").contains(SECRET), "{spans:#?}");
         }
+    }
+}
+
+/// What tells the sessions of one path apart is its query.
+#[tokio::test]
+async fn row_24_sessions_at_one_path_are_told_apart() {
+    for side in SIDES {
+        let talk = Conversation::start("").await;
+        let to = talk.sidecar.at(side);
+        let mut streams = Vec::new();
+        for name in ["one", "two"] {
+            let mut open = Call::get("/sse").header("accept", "text/event-stream").open(to).await;
+            let path = format!("/messages/?session_id={name}");
+            talk.get.say(&format!("event: endpoint\ndata: {path}\n\n")).await;
+            open.read_until("endpoint").await;
+            streams.push(open);
+            let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}});
+            assert_eq!(Call::post(call.to_string()).at(&path).send(to).await.status, 202);
+        }
+        talk.get.say(&event(&result(&json!(1)))).await;
+        streams[1].read_until("content").await;
+        let spans = talk.stop().await;
+        let ends: Vec<_> =
+            spans.iter().map(|span| (span.name.as_str(), span.attribute("meshtrace.response"))).collect();
+        assert_eq!(ends, [("tools/call one", json!("pending")), ("tools/call two", Value::Null)]);
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::streams::Conversation;
 use super::{Stage, watch, watch_with};
-use crate::support::mesh::{Answer, Asked, Era, SIDES, Side, Span, event, request};
+use crate::support::mesh::{Answer, Asked, Era, SIDES, Side, Span, event, is_error, request};
 
 const STATE: &str = "b64:5ec4e7";
 
@@ -89,6 +89,34 @@ async fn row_26_and_27_polls_link_to_the_call_and_a_task_fails_once() {
     }
 }
 
+/// What gives a task more input or takes it back is about it too.
+#[tokio::test]
+async fn row_27_all_that_is_asked_of_a_task_links_to_the_call() {
+    let script = |asked: &Asked| match asked.json()["method"].as_str() {
+        Some("tools/call") => {
+            answer(asked, json!({"resultType": "task", "taskId": "t-1", "status": "working"}))
+        }
+        _ => answer(asked, json!({"resultType": "complete"})),
+    };
+    let of_task =
+        |id: u32, method: &str, task: &str| request(Era::Modern, id.into(), method, json!({"taskId": task}));
+    for side in SIDES {
+        let calls = [
+            call(1, json!({"name": "slow"})),
+            of_task(2, "tasks/update", "t-1"),
+            of_task(3, "tasks/cancel", "t-1"),
+            of_task(4, "tasks/get", "t-2"),
+        ];
+        let spans = watch(script, calls.map(|call| (side, call)).into()).await.spans;
+        let [call, update, cancel, other] = &spans[..] else { panic!("{spans:#?}") };
+        for span in [update, cancel] {
+            assert_eq!(links(span), [(call.id.as_str(), "task")], "{}", span.name);
+            assert_eq!((span.attribute("meshtrace.task.id"), span.error.as_ref()), (json!("t-1"), None));
+        }
+        assert_eq!(links(other), []);
+    }
+}
+
 #[tokio::test]
 async fn row_27_polls_that_say_working_can_be_dropped() {
     let fine = json!({"taskId": "t-1", "status": "completed", "result": {}});
@@ -125,17 +153,40 @@ async fn row_28_a_subscription_ends_when_it_is_acknowledged() {
             event(&json!({"jsonrpc": "2.0", "method": method,
                           "params": {"_meta": {"io.modelcontextprotocol/subscriptionId": 7}}}))
         };
+        // Nothing else ends it, and it counts as open from then on.
+        let streams = talk.mesh.metrics().peers.streams;
+        talk.post.say(&notice("notifications/message")).await;
+        open.read_until("message").await;
+        let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(streams.get(), 0);
         talk.post.say(&notice("notifications/subscriptions/acknowledged")).await;
         let span = talk.mesh.wait_for(1).await.remove(0);
         assert_eq!((span.name.as_str(), span.kind), ("subscriptions/listen", side.kind()));
         assert_eq!(span.error, None);
+        assert!(u128::from(span.end) >= before.as_nanos(), "it ended before it was acknowledged");
         open.read_until("acknowledged").await;
+        assert_eq!(streams.get(), 1);
         // It stays open, and its drop is no failure of the span.
         let changed = notice("notifications/tools/list_changed");
         talk.post.say(&changed).await;
         assert_eq!(open.read_text("list_changed").await, changed);
         drop(open);
         assert_eq!(talk.mesh.only_span().await, span);
+        assert_eq!(streams.get(), 0);
+    }
+}
+
+/// In the stream of another request an acknowledgement is a notification like any other.
+#[tokio::test]
+async fn row_28_an_acknowledgement_ends_no_other_request() {
+    let script = |asked: &Asked| {
+        let granted =
+            json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}});
+        Answer::events(&[granted, is_error(&asked.id())])
+    };
+    for side in SIDES {
+        let watched = watch(script, vec![(side, call(1, json!({"name": "add"})))]).await;
+        assert_eq!(watched.spans[0].error_type(), "tool_error");
     }
 }
 
