@@ -24,13 +24,15 @@ pub struct Rewriter {
     looks: u32,
     /// The event that has begun passes as it comes.
     passing: bool,
+    /// Whether events may change. What is passed on is as long as what came where they may not.
+    edits: bool,
     /// Longest event that is held, in bytes; zero holds nothing.
     max_held: usize,
 }
 
 impl Rewriter {
-    /// A stream whose events up to `max_event_bytes` are read. Those in pieces can be edited if it
-    /// `edits`; otherwise nothing is held.
+    /// A stream whose events up to `max_event_bytes` are read. They can be edited, in pieces too, if it
+    /// `edits`; otherwise nothing is held and every byte passes as it came.
     pub fn new(max_event_bytes: usize, edits: bool) -> Self {
         Rewriter {
             sse: Sse::new(max_event_bytes),
@@ -38,6 +40,7 @@ impl Rewriter {
             next_look: 0,
             looks: 0,
             passing: false,
+            edits,
             max_held: if edits { max_event_bytes } else { 0 },
         }
     }
@@ -59,10 +62,11 @@ impl Rewriter {
         };
         let mut out = Vec::new();
         let mut done = 0;
+        let edits = self.edits;
         // An event that has begun to pass can no longer be edited in its beginning.
         let mut open = !self.passing;
         self.sse.feed(&chunk, |event| {
-            if let Some(new) = edit(&event).filter(|_| open)
+            if let Some(new) = edit(&event).filter(|_| open && edits)
                 && let Event::Message { data, data_at: Some(at), .. } = event
                 // A `data` line without a colon has no place for other data.
                 && !data.is_empty()

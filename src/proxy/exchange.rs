@@ -51,7 +51,8 @@ pub struct Exchange {
     /// The others of a batch.
     more: Vec<Waiting>,
     side: Side,
-    /// The stream of a session that the response is, in which the server may ask.
+    /// The stream of a session that the response is, in which the server may ask. Holds the
+    /// connection, so it goes when the response ends, though an answer may still be awaited.
     stream: Option<Stream>,
     /// What a request for such a stream named.
     named: Option<Box<Named>>,
@@ -361,6 +362,7 @@ impl Exchange {
     }
 
     fn events_ended(&mut self, named: bool) {
+        self.stream = None;
         if self.first.awaited.is_whole_body() || self.status.is_some_and(|status| !status.is_success()) {
             return;
         }
@@ -420,6 +422,7 @@ impl Exchange {
     pub(super) fn left(&mut self) {
         let resumable = matches!(&self.observer, Observer::Events { rewriter, .. } if rewriter.saw_id());
         self.observer = Observer::Nothing;
+        self.stream = None;
         if resumable {
             self.each(|waiting, worker| {
                 if waiting.park(worker) {

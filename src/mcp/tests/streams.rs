@@ -156,6 +156,19 @@ fn passed(pieces: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn what_may_not_change_passes_as_it_came() {
+    let mut rewriter = Rewriter::new(1_000, false);
+    for piece in ["data: {\"method\":\"roots/list\"}\n\n", "data: {\"met", "hod\":\"ping\"}\n\n"] {
+        let mut seen = 0;
+        let out = rewriter.pass(piece.into(), |_| {
+            seen += 1;
+            Some(b"{\"method\":\"edited\"}".to_vec())
+        });
+        assert_eq!((out, seen), (piece.into(), usize::from(piece.ends_with('\n'))));
+    }
+}
+
+#[test]
 fn only_what_may_be_a_request_waits_for_its_end() {
     // An answer and a notification pass in the pieces that they come in, once that is known.
     for start in [

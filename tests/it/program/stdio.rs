@@ -121,6 +121,7 @@ async fn row_30_a_server_that_asks() {
     let (call, asked) = (named(&spans, "tools/call think"), named(&spans, "sampling/createMessage"));
     assert_eq!((call.kind, asked.kind, spans.len()), ("SERVER", "CLIENT", 2));
     assert_eq!((asked.parent.as_str(), asked.error.as_ref()), (call.id.as_str(), None));
+    assert_eq!(asked.attribute("network.transport"), json!("pipe"));
     let line = done.out.lines().next().unwrap();
     let message: Value = serde_json::from_str(line).unwrap();
     assert_eq!(&message["params"]["_meta"]["traceparent"].as_str().unwrap()[36..52], asked.id);

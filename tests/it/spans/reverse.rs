@@ -5,7 +5,8 @@ use meshtrace::trace::links::Method;
 use serde_json::{Value, json};
 
 use super::streams::{Conversation, reply, stream};
-use crate::support::mesh::{Asked, SIDES, Side, Span, event, legacy_call, result};
+use super::watch;
+use crate::support::mesh::{Answer, Asked, SIDES, Side, Span, event, legacy_call, result};
 
 const OTHER: &str = "00-1af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
 
@@ -110,6 +111,23 @@ async fn row_11_and_12_the_message_names_its_parent() {
         let question = named(&spans, "elicitation/create");
         assert_eq!((&question.trace[..], &question.parent[..]), (&OTHER[3..35], &OTHER[36..52]));
         assert_eq!(Asked::context(&carried(&asked)).1, question.id);
+    }
+}
+
+/// A stream whose length is named passes as it came: context would make it longer.
+#[tokio::test]
+async fn row_11_and_12_a_question_in_a_stream_of_known_length() {
+    for side in SIDES {
+        let script = |asked: &Asked| match asked.json()["method"].as_str() {
+            Some(_) => Answer::events(&[question(None), result(&asked.id())]),
+            None => Answer::status(202, ""),
+        };
+        let calls = vec![(side, legacy_call(1, json!({}))), (side, reply(answer(1.into())))];
+        let watched = watch(script, calls).await;
+        let said = [event(&question(None)), event(&result(&json!(1)))].concat();
+        assert_eq!(watched.replies[0].body, said);
+        let span = named(&watched.spans, "elicitation/create");
+        assert_eq!((span.kind, span.error.as_deref()), (asked_kind(side), None));
     }
 }
 

@@ -8,7 +8,8 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::Stage;
 use crate::support::mesh::{
-    Answer, Asked, Call, Mesh, Running, SIDES, Server, Span, event, legacy_call, notification, result,
+    Answer, Asked, Call, Mesh, PATIENCE, Running, SIDES, Server, Span, event, legacy_call, notification,
+    result,
 };
 
 /// A sidecar around a server whose streams the test writes: those of calls,
@@ -130,6 +131,27 @@ async fn row_16_an_answer_on_a_resumed_stream() {
     }
 }
 
+/// Each peer numbers its own requests: the server's first question is not the client's first call.
+#[tokio::test]
+async fn row_14_the_numbers_of_the_two_peers_are_told_apart() {
+    for side in SIDES {
+        let talk = Conversation::start("").await;
+        let to = talk.sidecar.at(side);
+        polled(&talk, side).await;
+        let mut open = stream("s-1").header("last-event-id", "7").open(to).await;
+        talk.get.say(&event(&json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"}))).await;
+        open.read_until("roots").await;
+        reply(json!({"jsonrpc": "2.0", "id": 1, "result": {"roots": []}})).send(to).await;
+        let question = talk.mesh.wait_for(1).await.remove(0);
+        assert_eq!((question.name.as_str(), question.error), ("roots/list", None));
+        talk.get.say(&event(&result(&json!(1)))).await;
+        open.read_until("content").await;
+        let spans = talk.stop().await;
+        let call = spans.iter().find(|span| span.name == "tools/call add").unwrap();
+        assert_eq!(call.attribute("meshtrace.resumed"), json!(true), "{call:#?}");
+    }
+}
+
 #[tokio::test]
 async fn row_16_a_session_does_not_answer_another() {
     let talk = Conversation::start("").await;
@@ -201,12 +223,16 @@ async fn row_17_what_waits_is_bounded() {
 /// A client that leaves a stream which it can resume has not given up.
 #[tokio::test]
 async fn row_20_a_client_that_leaves_and_resumes() {
-    for side in SIDES {
+    for (side, at_once) in SIDES.into_iter().flat_map(|side| [(side, true), (side, false)]) {
         let talk = Conversation::start("").await;
         let mut open = legacy_call(1, json!({})).open(talk.sidecar.at(side)).await;
         talk.post.say(PRIMING).await;
         open.read_until("id: 7").await;
         drop(open);
+        if !at_once {
+            let server = talk.post.0.lock().await[0].clone();
+            tokio::time::timeout(PATIENCE, server.closed()).await.expect("the disconnect upstream");
+        }
         let mut resumed = stream("s-1").header("last-event-id", "7").open(talk.sidecar.at(side)).await;
         // The sidecar may see the new connection before the end of the old one; the answer is
         // taken either way, and only the order decides what is said of the end.
