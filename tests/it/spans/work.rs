@@ -176,6 +176,47 @@ async fn row_28_a_subscription_ends_when_it_is_acknowledged() {
     }
 }
 
+/// To a peer it carries its CLIENT span like any request. What the agent is handed outlives the
+/// request there, so it gets the caller's context as it came, and none of ours.
+#[tokio::test]
+async fn row_28_what_a_subscription_carries() {
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let granted = |_: &Asked| {
+        Answer::events(&[
+            json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}}),
+        ])
+    };
+    let carried = |asked: &Asked| [asked.header("traceparent").map(str::to_owned), asked.meta("traceparent")];
+    for side in SIDES {
+        let listen = |context: Option<&str>| {
+            let meta = context.map_or(json!({}), |context| json!({"traceparent": context}));
+            let listen = request(
+                Era::Modern,
+                7.into(),
+                "subscriptions/listen",
+                json!({"notifications": {}, "_meta": meta}),
+            );
+            context.into_iter().fold(listen, |listen, context| listen.header("traceparent", context))
+        };
+        let watched = watch(granted, vec![(side, listen(Some(CALLER))), (side, listen(None))]).await;
+        for (index, (asked, span)) in watched.asked.iter().zip(&watched.spans).enumerate() {
+            let came = (index == 0).then_some(CALLER);
+            for context in carried(asked) {
+                match side {
+                    Side::Server => assert_eq!(context.as_deref(), came),
+                    Side::Client => {
+                        let context = context.expect("context");
+                        let (trace, id, _) = Asked::context(&context);
+                        assert_eq!((trace, id), (span.trace.as_str(), span.id.as_str()));
+                    }
+                }
+            }
+            assert_eq!(span.parent, came.map_or("", |_| "b7ad6b7169203331"), "{side:?}");
+        }
+        assert_eq!((watched.asked.len(), watched.spans.len()), (2, 2));
+    }
+}
+
 /// In the stream of another request an acknowledgement is a notification like any other.
 #[tokio::test]
 async fn row_28_an_acknowledgement_ends_no_other_request() {
