@@ -174,7 +174,8 @@ impl Watched {
     }
 
     /// Takes something, and with it the wake that is void when it was the
-    /// last: `take` says so of it. To be called from the connection's task.
+    /// last: `take` says so of it. To be called from the connection's task, while
+    /// it waits for nothing that another thread would wake it for.
     pub fn take_quietly<T>(&self, take: impl FnOnce() -> (T, bool)) -> T {
         let before = self.turn.load(Ordering::Relaxed);
         let (taken, last) = take();

@@ -1,5 +1,5 @@
 //! How much memory request bodies may take that are held until they have come
-//! whole: one sum for all connections. What came with one read is not counted,
+//! whole, and the unpacking of answers: one sum for all connections. What came with one read is not counted,
 //! because the buffer of its connection holds it anyway.
 
 use std::sync::Arc;
@@ -22,6 +22,12 @@ impl Budget {
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
         let mut reserved = Reserved { budget: Arc::clone(self), bytes: 0 };
         reserved.grow_to(bytes).then_some(reserved)
+    }
+
+    /// The same for what can be done without, which leaves half of the room to
+    /// what cannot.
+    pub fn reserve_spare(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        self.reserve(bytes).filter(|_| self.held() <= self.most / 2)
     }
 
     /// How many bytes are held now.
@@ -71,6 +77,17 @@ mod tests {
         drop(one);
         assert_eq!(budget.held(), 20);
         drop(other);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn what_can_be_done_without_takes_half_at_most() {
+        let budget = Budget::new(100);
+        let one = budget.reserve_spare(50).unwrap();
+        assert!(budget.reserve_spare(1).is_none());
+        assert_eq!(budget.held(), 50);
+        assert!(budget.reserve(50).is_some());
+        drop(one);
         assert_eq!(budget.held(), 0);
     }
 }

@@ -421,7 +421,9 @@ impl Exchange {
     /// leaves a stream may come back for the answer.
     pub(super) fn left(&mut self) {
         let resumable = matches!(&self.observer, Observer::Events { rewriter, .. } if rewriter.saw_id());
+        // One that waits on for its answer keeps nothing of what this response took.
         self.observer = Observer::Nothing;
+        self.unpacking = None;
         self.stream = None;
         if resumable {
             self.each(|waiting, worker| {

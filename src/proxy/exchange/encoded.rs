@@ -17,7 +17,8 @@ pub(super) struct Unpacking {
 }
 
 impl Exchange {
-    /// Decides whether the body of this response, which is compressed, can be read.
+    /// Decides whether the body of this response, which is compressed, can be read. A stream may stay
+    /// open for hours, so these leave room for requests.
     pub(super) fn unpacks(&mut self, head: &response::Parts, media: Media) -> bool {
         let Some(coding) = Coding::of(read::codings(&head.headers)) else {
             self.note("encoded");
@@ -26,7 +27,7 @@ impl Exchange {
         if media == Media::Other {
             return false;
         }
-        let Some(reserved) = self.worker.held.reserve(inflate::MEMORY) else {
+        let Some(reserved) = self.worker.held.reserve_spare(inflate::MEMORY) else {
             self.note("no_room");
             return false;
         };

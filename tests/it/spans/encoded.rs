@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Stage, watch, watch_with};
 use crate::support::mesh::{
-    Answer, Asked, Call, Era, SIDES, Server, Side, event, is_error, legacy_call, modern_call, request, result,
+    Answer, Asked, Call, Era, PATIENCE, SIDES, Server, Side, event, is_error, legacy_call, modern_call,
+    request, result,
 };
 
 fn packed(coding: &str, plain: &[u8]) -> Vec<u8> {
@@ -182,7 +183,7 @@ async fn what_cannot_be_unpacked_is_said_and_passes() {
 #[tokio::test]
 async fn the_limits_hold_for_what_is_unpacked() {
     for (yaml, said) in
-        [("limits: { body_bytes: 100KiB }", "too_large"), ("limits: { held_bytes: 127KiB }", "no_room")]
+        [("limits: { body_bytes: 100KiB }", "too_large"), ("limits: { held_bytes: 255KiB }", "no_room")]
     {
         let reply = |asked: &Asked| {
             let text: String = (0..40_000).map(|i: u32| i.to_string()).collect();
@@ -192,4 +193,30 @@ async fn the_limits_hold_for_what_is_unpacked() {
         let watched = watch_with(yaml, reply, vec![(Side::Client, call)]).await;
         assert_eq!(watched.spans[0].attribute("meshtrace.response"), json!(said), "{yaml}");
     }
+}
+
+/// A call whose client left, and that waits on for its answer, gives its share of `held_bytes` back.
+#[tokio::test]
+async fn a_stream_that_was_left_is_unpacked_no_more() {
+    let (pieces, left) = Answer::pieces(EVENTS);
+    let left = std::sync::Mutex::new(Some(left.header("content-encoding", "gzip")));
+    let server = Server::answering(move |asked| {
+        let other = || answer(JSON, "gzip", &is_error(&asked.id()).to_string());
+        left.lock().unwrap().take().unwrap_or_else(other)
+    });
+    let stage = Stage::with("limits: { held_bytes: 400KiB, drain_timeout: 0s }", server.await).await;
+    let mut open = legacy_call(1, json!({})).open(stage.sidecar.inbound()).await;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(b"id: 7\ndata:\n\n").unwrap();
+    encoder.flush().unwrap();
+    pieces.send(Ok(std::mem::take(encoder.get_mut()).into())).await.unwrap();
+    open.piece().await.expect("the first event");
+    drop(open);
+    tokio::time::timeout(PATIENCE, pieces.closed()).await.expect("the disconnect upstream");
+    legacy_call(2, json!({})).send(stage.sidecar.inbound()).await;
+    let span = stage.mesh.wait_for(1).await.remove(0);
+    assert_eq!(
+        (span.attribute("jsonrpc.request.id"), span.error_type().as_str()),
+        (json!("2"), "tool_error")
+    );
 }
