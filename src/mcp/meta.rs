@@ -37,7 +37,8 @@ pub fn splice(body: &[u8], message: &Message<'_>, context: &Carrier<'_>, out: &m
     done.is_some()
 }
 
-const KEYS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+/// The members of `_meta` that are ours to write, as they are written.
+const KEYS: [&str; 3] = [r#""traceparent":"#, r#""tracestate":"#, r#""baggage":"#];
 
 /// Where the edits go: offsets into the body, remembered while reading it.
 #[derive(Clone, Debug, Default)]
@@ -169,8 +170,7 @@ impl<'s> Splice<'s> {
             if let (None, Some(value)) = (self.points.slots[which], self.values[which]) {
                 self.comma_if(!first);
                 first = false;
-                self.string(key);
-                self.out.push(b':');
+                self.out.extend_from_slice(key.as_bytes());
                 self.string(value);
             }
         }
@@ -192,8 +192,8 @@ impl<'s> Splice<'s> {
     fn string(&mut self, value: &str) {
         self.out.push(b'"');
         let bytes = value.as_bytes();
-        // Valid context never needs an escape; this looks at many bytes at a time.
-        if bytes.iter().fold(false, |any, byte| any | needs_escape(*byte)) {
+        // Valid context never needs an escape.
+        if any_needs_escape(bytes) {
             self.escaped(bytes);
         } else {
             self.out.extend_from_slice(bytes);
@@ -210,6 +210,16 @@ impl<'s> Splice<'s> {
                 _ => self.out.push(*byte),
             }
         }
+    }
+}
+
+/// Looks at sixteen bytes at a time, the last of them perhaps a second time.
+fn any_needs_escape(bytes: &[u8]) -> bool {
+    let any = |block: &[u8]| block.iter().fold(false, |any, byte| any | needs_escape(*byte));
+    let of_block = |block: &[u8; 16]| any(block);
+    match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().any(of_block) || of_block(last),
+        None => any(bytes),
     }
 }
 

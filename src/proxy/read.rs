@@ -111,6 +111,12 @@ pub enum Media {
 /// The kind of content that a head announces, whatever its parameters.
 pub fn media(headers: &HeaderMap) -> Media {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Media::Other };
+    // Nearly all say it in these words.
+    match value.as_bytes() {
+        b"application/json" => return Media::Json,
+        b"text/event-stream" => return Media::Events,
+        _ => {}
+    }
     let said = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
     let said = crate::w3c::trim_ows(said);
     if said.eq_ignore_ascii_case(b"application/json") {

@@ -5,6 +5,7 @@ use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
 use super::hop::{Member, NOTICE_MARK};
 use super::sampler::{Decision, Ot};
+use crate::w3c::encode_hex;
 use crate::w3c::ot::{self, OtelState};
 use crate::w3c::traceparent::{self, Traceparent};
 use crate::w3c::tracestate::{self, Tracestate};
@@ -252,6 +253,9 @@ impl Outgoing {
     }
 }
 
+/// Room for the members that are our own.
+const OWN_STATE_BYTES: usize = 48;
+
 fn compose(own: Option<(&str, &str)>, change: &Ot, rest: Option<&Tracestate>) -> String {
     // A member with an empty value erases what others wrote under its name.
     let ot = match change {
@@ -261,10 +265,18 @@ fn compose(own: Option<(&str, &str)>, change: &Ot, rest: Option<&Tracestate>) ->
     };
     if let (Some((key, value)), None) = (own, rest) {
         // Both are of our own making, and far from any limit.
-        return match ot {
-            Some((other, text)) if !text.is_empty() => [key, "=", value, ",", other, "=", text].concat(),
-            _ => [key, "=", value].concat(),
-        };
+        let mut out = String::with_capacity(OWN_STATE_BYTES);
+        for part in [key, "=", value] {
+            out.push_str(part);
+        }
+        if let Some((other, text)) = ot
+            && !text.is_empty()
+        {
+            for part in [",", other, "=", text] {
+                out.push_str(part);
+            }
+        }
+        return out;
     }
     let mut out = Vec::with_capacity(64 + rest.map_or(0, |r| r.as_str().len()));
     match (own, ot) {
@@ -279,11 +291,7 @@ fn compose(own: Option<(&str, &str)>, change: &Ot, rest: Option<&Tracestate>) ->
 
 /// The lower-case hexadecimal text of a span id, in a buffer of the caller.
 pub fn span_hex(id: SpanId, buffer: &mut [u8; 16]) -> &str {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in buffer.chunks_exact_mut(2).zip(id.to_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    encode_hex(&id.to_bytes(), buffer);
     std::str::from_utf8(buffer).unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@ pub mod hop;
 pub mod ids;
 pub mod links;
 pub mod places;
+pub mod protobuf;
 pub mod rate;
 pub mod redact;
 pub mod rules;

@@ -1,14 +1,16 @@
 //! The record of one operation, filled while a request passes and encoded once when it ends.
 //!
-//! It is made to be cheap: all text that is not static goes into one string that the span owns, and a span that was
-//! cleared keeps its storage for the next request. The names and meanings are those of the OpenTelemetry trace data
+//! It is made to be cheap: attributes are written at once as they will leave, and a span that was cleared keeps its
+//! storage for the next request. The names and meanings are those of the OpenTelemetry trace data
 //! model; only what this program records exists here, so there are no span events.
 
+mod attributes;
 mod text;
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
 
-use text::{Datum, Text, Texts, as_u32, limited};
+use attributes::{Attributes, OF_LINK, OF_SPAN};
+use text::{Text, Texts, as_u32, limited};
 
 /// The text that one span may hold in all, in bytes. What does not fit is cut, and the span says so.
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -68,11 +70,9 @@ pub struct Span {
     name: Text,
     tracestate: Text,
     status: Option<Text>,
-    attributes: Vec<Attribute>,
-    /// One bit for each hash of a key that was set: a clear bit proves that a key is new, without a search.
-    seen: u64,
+    attributes: Attributes,
     links: Vec<StoredLink>,
-    link_attributes: Vec<Attribute>,
+    link_attributes: Attributes,
     texts: Texts,
     dropped_attributes: u32,
     dropped_links: u32,
@@ -120,25 +120,20 @@ pub enum Status<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Attribute {
-    key: Text,
-    value: Datum,
-}
-
-#[derive(Clone, Copy, Debug)]
 struct StoredLink {
     trace_id: TraceId,
     span_id: SpanId,
     flags: TraceFlags,
     remote: bool,
-    first: u32,
+    /// Where its attributes are, in bytes, and how many there are.
+    place: (u32, u32),
     count: u32,
     dropped_attributes: u32,
 }
 
-/// What the spans of most requests have at most.
-const USUAL_ATTRIBUTES: usize = 14;
-const USUAL_TEXT_BYTES: usize = 256;
+/// What the spans of most requests have at most, in bytes.
+const USUAL_ATTRIBUTES: usize = 512;
+const USUAL_TEXT: usize = 96;
 
 impl Span {
     /// An empty span under `limits`. It allocates nothing until something is recorded.
@@ -156,10 +151,9 @@ impl Span {
             name: Text::Static(""),
             tracestate: Text::Static(""),
             status: None,
-            attributes: Vec::new(),
-            seen: 0,
+            attributes: Attributes::of(OF_SPAN, 0),
             links: Vec::new(),
-            link_attributes: Vec::new(),
+            link_attributes: Attributes::of(OF_LINK, 0),
             texts: Texts::default(),
             dropped_attributes: 0,
             dropped_links: 0,
@@ -169,26 +163,26 @@ impl Span {
     /// An empty span with room for what a request usually has, so that it
     /// grows once and not step by step.
     pub fn with_room(limits: SpanLimits) -> Self {
-        let attributes = Vec::with_capacity(USUAL_ATTRIBUTES);
-        Self { attributes, texts: Texts::with_capacity(USUAL_TEXT_BYTES), ..Self::new(limits) }
+        let attributes = Attributes::of(OF_SPAN, USUAL_ATTRIBUTES);
+        Self { attributes, texts: Texts::with_capacity(USUAL_TEXT), ..Self::new(limits) }
     }
 
     /// Makes the span as new and keeps its limits and storage.
     pub fn clear(&mut self) {
-        let mut texts = std::mem::take(&mut self.texts);
-        let mut attributes = std::mem::take(&mut self.attributes);
-        let mut links = std::mem::take(&mut self.links);
-        let mut link_attributes = std::mem::take(&mut self.link_attributes);
-        texts.clear();
-        attributes.clear();
-        links.clear();
-        link_attributes.clear();
-        *self = Self { texts, attributes, links, link_attributes, ..Self::new(self.limits) };
+        self.texts.clear();
+        self.attributes.clear();
+        self.links.clear();
+        self.link_attributes.clear();
+        (self.trace_id, self.span_id, self.flags) = (TraceId::INVALID, SpanId::INVALID, TraceFlags::default());
+        (self.parent, self.parent_remote, self.kind) = (None, false, SpanKind::Internal);
+        (self.start_unix_nanos, self.end_unix_nanos) = (0, 0);
+        (self.name, self.tracestate, self.status) = (Text::Static(""), Text::Static(""), None);
+        (self.dropped_attributes, self.dropped_links) = (0, 0);
     }
 
     /// Names the span.
     pub fn set_name(&mut self, name: &str) {
-        self.name = self.texts.store(name, None);
+        self.name = self.texts.store(name);
     }
 
     /// Names the span with text that lives as long as the program.
@@ -203,53 +197,53 @@ impl Span {
 
     /// Keeps the W3C `tracestate` of the span's own context, as it goes out.
     pub fn set_tracestate(&mut self, tracestate: &str) {
-        self.tracestate = self.texts.store(tracestate, None);
+        self.tracestate = self.texts.store(tracestate);
     }
 
     /// Sets a text attribute. A key that is set again gets the new value.
     pub fn set_str(&mut self, key: &'static str, value: &str) {
-        let value = self.texts.store(value, self.limits.attribute_value_length);
-        self.set(Text::Static(key), Datum::Text(value));
+        let value = self.texts.admit(value, self.limits.attribute_value_length);
+        self.set(key, &Value::Str(value));
     }
 
     /// Sets a text attribute whose text lives as long as the program.
     pub fn set_static(&mut self, key: &'static str, value: &'static str) {
-        let value = limited(value, self.limits.attribute_value_length);
-        self.set(Text::Static(key), Datum::Text(Text::Static(value)));
+        self.set(key, &Value::Str(limited(value, self.limits.attribute_value_length)));
     }
 
     /// Sets a whole number.
     pub fn set_int(&mut self, key: &'static str, value: i64) {
-        self.set(Text::Static(key), Datum::Int(value));
+        self.set(key, &Value::Int(value));
     }
 
     /// Sets a yes or no.
     pub fn set_bool(&mut self, key: &'static str, value: bool) {
-        self.set(Text::Static(key), Datum::Bool(value));
+        self.set(key, &Value::Bool(value));
     }
 
     /// Sets a floating point number.
     pub fn set_double(&mut self, key: &'static str, value: f64) {
-        self.set(Text::Static(key), Datum::Double(value));
+        self.set(key, &Value::Double(value));
     }
 
     /// Sets a list of texts, each of them under the length limit.
     pub fn set_strings(&mut self, key: &'static str, values: &[&str]) {
-        let value = self.texts.store_list(values, self.limits.attribute_value_length);
-        self.set(Text::Static(key), value);
+        let max_chars = self.limits.attribute_value_length;
+        let values = values.iter().map(|value| self.texts.admit(value, max_chars)).collect();
+        self.set(key, &Value::Strings(values));
     }
 
     /// Sets a text attribute whose key is known only at run time, such as one that the configuration names.
     pub fn set_named(&mut self, key: &str, value: &str) {
-        let key = self.texts.store(key, None);
-        let value = self.texts.store(value, self.limits.attribute_value_length);
-        self.set(key, Datum::Text(value));
+        let key = self.texts.admit(key, None);
+        let value = self.texts.admit(value, self.limits.attribute_value_length);
+        self.set(key, &Value::Str(value));
     }
 
     /// Marks the span as failed: sets `error.type` and the status with its description.
     pub fn error(&mut self, error_type: &str, description: &str) {
         self.set_str("error.type", error_type);
-        self.status = Some(self.texts.store(description, None));
+        self.status = Some(self.texts.store(description));
     }
 
     /// Adds a pointer to another span. Over the limit of links it is counted as dropped.
@@ -265,16 +259,23 @@ impl Span {
             self.dropped_links = self.dropped_links.saturating_add(1);
             return;
         }
-        let first = as_u32(self.link_attributes.len());
+        let first = as_u32(self.link_attributes.end());
         let count = attributes.len().min(self.limits.link_attribute_count as usize);
+        let max_chars = self.limits.attribute_value_length;
         for (key, value) in &attributes[..count] {
-            let value = self.texts.store_value(value, self.limits.attribute_value_length);
-            self.link_attributes.push(Attribute { key: Text::Static(key), value });
+            let value = match value {
+                Value::Str(text) => Value::Str(self.texts.admit(text, max_chars)),
+                Value::Strings(texts) => {
+                    Value::Strings(texts.iter().map(|text| self.texts.admit(text, max_chars)).collect())
+                }
+                other => other.clone(),
+            };
+            self.link_attributes.push(key, &value);
         }
+        let place = (first, as_u32(self.link_attributes.end()));
         let dropped_attributes = as_u32(attributes.len() - count);
-        let link =
-            StoredLink { trace_id, span_id, flags, remote, first, count: as_u32(count), dropped_attributes };
-        self.links.push(link);
+        let count = as_u32(count);
+        self.links.push(StoredLink { trace_id, span_id, flags, remote, place, count, dropped_attributes });
     }
 
     /// The name; empty until one is set.
@@ -294,7 +295,12 @@ impl Span {
 
     /// The attributes in the order in which their keys were first set.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        self.attributes.iter().map(|attribute| self.read(attribute))
+        self.attributes.read(0, self.attributes.count())
+    }
+
+    /// The same as they leave: elements of the field `attributes` of OTLP's `Span`.
+    pub fn encoded_attributes(&self) -> &[u8] {
+        self.attributes.encoded()
     }
 
     /// One attribute by its key.
@@ -329,7 +335,8 @@ impl Span {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.texts.capacity()
-            + (self.attributes.capacity() + self.link_attributes.capacity()) * size_of::<Attribute>()
+            + self.attributes.capacity()
+            + self.link_attributes.capacity()
             + self.links.capacity() * size_of::<StoredLink>()
     }
 
@@ -338,49 +345,28 @@ impl Span {
         self.texts.cut
     }
 
-    fn set(&mut self, key: Text, value: Datum) {
-        let name = self.text(key);
-        let bit = key_bit(name);
-        if self.seen & bit != 0
-            && let Some(at) = self.attributes.iter().position(|a| self.text(a.key) == name)
-        {
-            self.attributes[at].value = value;
-            return;
-        }
-        if self.attributes.len() >= self.limits.attribute_count as usize {
+    fn set(&mut self, key: &str, value: &Value<'_>) {
+        if !self.attributes.set(key, value, self.limits.attribute_count) {
             self.dropped_attributes = self.dropped_attributes.saturating_add(1);
-            return;
         }
-        self.seen |= bit;
-        self.attributes.push(Attribute { key, value });
     }
 
     fn text(&self, text: Text) -> &str {
         self.texts.get(text)
-    }
-
-    fn read(&self, attribute: &Attribute) -> (&str, Value<'_>) {
-        (self.text(attribute.key), self.texts.value(attribute.value))
     }
 }
 
 impl<'a> Link<'a> {
     /// The attributes of the link.
     pub fn attributes(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
-        let span = self.span;
-        let first = self.stored.first as usize;
-        let attributes =
-            span.link_attributes.get(first..first + self.stored.count as usize).unwrap_or_default();
-        attributes.iter().map(|attribute| span.read(attribute))
+        self.span.link_attributes.read(self.stored.place.0 as usize, self.stored.count)
     }
-}
 
-/// A bit that a key's length and three of its bytes choose. Keys of one span rarely share one.
-fn key_bit(key: &str) -> u64 {
-    let bytes = key.as_bytes();
-    let at = |index: usize| usize::from(bytes.get(index).copied().unwrap_or(0));
-    let hash = bytes.len() * 31 + at(bytes.len().wrapping_sub(1)) * 7 + at(bytes.len() / 2) * 13 + at(1);
-    1 << (hash & 63)
+    /// The same as they leave: elements of the field `attributes` of OTLP's `Span.Link`.
+    pub fn encoded_attributes(&self) -> &'a [u8] {
+        let (start, end) = self.stored.place;
+        self.span.link_attributes.encoded().get(start as usize..end as usize).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

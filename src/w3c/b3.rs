@@ -7,7 +7,7 @@
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::{read_hex, read_hex_128, write_hex};
+use super::{encode_hex, read_hex, read_hex_128};
 
 /// The name of the single header.
 pub const B3: &str = "b3";
@@ -171,13 +171,13 @@ fn read_id(text: &[u8]) -> Option<u64> {
 
 fn trace_digits(trace_id: TraceId) -> [u8; 32] {
     let mut digits = [0; 32];
-    write_hex(u128::from_be_bytes(trace_id.to_bytes()), &mut digits);
+    encode_hex(&trace_id.to_bytes(), &mut digits);
     digits
 }
 
 fn span_digits(span_id: SpanId) -> [u8; 16] {
     let mut digits = [0; 16];
-    write_hex(u64::from_be_bytes(span_id.to_bytes()).into(), &mut digits);
+    encode_hex(&span_id.to_bytes(), &mut digits);
     digits
 }
 

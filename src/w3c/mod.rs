@@ -52,15 +52,24 @@ fn read_hex_128(digits: &[u8]) -> Option<u128> {
     Some((u128::from(read_hex(high)?) << 64) | u128::from(read_hex(low)?))
 }
 
-/// Fills `out` with the lowest `out.len()` hexadecimal digits of `value`, in lower case and with
-/// leading zeros.
-fn write_hex(value: u128, out: &mut [u8]) {
-    let mut left = value;
-    for digit in out.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(left & 0x0f) as usize];
-        left >>= 4;
+/// Writes each byte as two lower-case hexadecimal digits, for as many bytes as `out` has room.
+pub fn encode_hex(bytes: &[u8], out: &mut [u8]) {
+    for (pair, byte) in out.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = PAIRS[usize::from(*byte)];
     }
 }
+
+/// The two digits of each byte.
+const PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    table
+};
 
 /// What [`NIBBLE`] holds for a byte that is no lower-case hexadecimal digit. All of its bits are
 /// set, so that one OR over a whole field tells whether any digit was bad.

@@ -8,7 +8,7 @@
 
 use opentelemetry::trace::TraceId;
 
-use super::{read_hex, write_hex};
+use super::{encode_hex, read_hex};
 
 /// The key of the member in `tracestate`.
 pub const KEY: &str = "ot";
@@ -145,7 +145,7 @@ fn push_part(list: &mut String, part: &str) {
 
 /// The 14 digits of a number below [`RANGE`].
 fn digits(number: u64, buffer: &mut [u8; DIGITS]) -> Option<&str> {
-    write_hex(number.into(), buffer);
+    encode_hex(&number.to_be_bytes()[1..], buffer);
     std::str::from_utf8(buffer).ok().filter(|_| number < RANGE)
 }
 

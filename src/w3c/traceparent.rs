@@ -3,7 +3,7 @@
 
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
-use super::{read_hex, read_hex_128, write_hex};
+use super::{encode_hex, read_hex, read_hex_128};
 
 /// The length of a version `00` value, and the least length of any later version.
 pub const LENGTH: usize = 55;
@@ -65,9 +65,9 @@ impl Traceparent {
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut out = [b'-'; LENGTH];
         out[..2].copy_from_slice(b"00");
-        write_hex(u128::from_be_bytes(self.trace_id.to_bytes()), &mut out[3..35]);
-        write_hex(u64::from_be_bytes(self.span_id.to_bytes()).into(), &mut out[36..52]);
-        write_hex((self.flags.to_u8() & Self::KNOWN_FLAGS).into(), &mut out[53..]);
+        encode_hex(&self.trace_id.to_bytes(), &mut out[3..35]);
+        encode_hex(&self.span_id.to_bytes(), &mut out[36..52]);
+        encode_hex(&[self.flags.to_u8() & Self::KNOWN_FLAGS], &mut out[53..]);
         out
     }
 

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any
 use opentelemetry_proto::tonic::trace::v1::{self as proto, ScopeSpans, span};
 
 use super::*;
-use crate::trace::span::SpanLimits;
+use crate::trace::span::{SpanLimits, Value};
 
 /// The same span by the generated types, the slow and obvious way.
 fn expected(span: &Span) -> proto::Span {

@@ -1,9 +1,9 @@
-//! The text of a span: one string that everything dynamic is appended to, and places in it.
+//! The text of a span beside its attributes: one string that everything dynamic is appended to, and places in it.
 
-use super::{MAX_TEXT_BYTES, Value};
+use super::MAX_TEXT_BYTES;
 
 /// Storage above this many bytes is given back when a span is cleared, so that one large request does not stay in memory.
-const KEPT_BYTES: usize = 8 * 1024;
+pub(super) const KEPT_BYTES: usize = 8 * 1024;
 
 /// A piece of text: static, or a place in the span's own string.
 #[derive(Clone, Copy, Debug)]
@@ -12,21 +12,12 @@ pub(super) enum Text {
     At { start: u32, len: u32 },
 }
 
-/// A value whose text is elsewhere.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Datum {
-    Text(Text),
-    Int(i64),
-    Bool(bool),
-    Double(f64),
-    List { first: u32, count: u32 },
-}
-
-/// The string, and the lists of places that list values need.
+/// The string, and how much text there is beside it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Texts {
     string: String,
-    lists: Vec<Text>,
+    /// Text that is kept elsewhere and counts like that in the string, in bytes.
+    elsewhere: usize,
     /// Whether something did not fit.
     pub(super) cut: bool,
 }
@@ -41,7 +32,7 @@ impl Texts {
     pub(super) fn clear(&mut self) {
         self.string.clear();
         self.string.shrink_to(KEPT_BYTES);
-        self.lists.clear();
+        self.elsewhere = 0;
         self.cut = false;
     }
 
@@ -50,47 +41,38 @@ impl Texts {
         self.string.capacity()
     }
 
-    /// Copies text, cut at `max_chars` characters and at what the string still takes.
-    pub(super) fn store(&mut self, text: &str, max_chars: Option<u32>) -> Text {
+    /// What of a text still has room, where it is kept elsewhere.
+    #[inline]
+    pub(super) fn admit<'t>(&mut self, text: &'t str, max_chars: Option<u32>) -> &'t str {
         let text = limited(text, max_chars);
-        let start = self.string.len();
-        if text.len() > MAX_TEXT_BYTES.saturating_sub(start) {
-            return self.join(&[text]);
-        }
-        self.string.push_str(text);
-        Text::At { start: as_u32(start), len: as_u32(text.len()) }
+        let text = if text.len() > self.room() { self.fitting(text) } else { text };
+        self.elsewhere += text.len();
+        text
+    }
+
+    /// Copies text, cut at what there is room for.
+    pub(super) fn store(&mut self, text: &str) -> Text {
+        self.join(&[text])
     }
 
     /// Copies several texts as one.
     pub(super) fn join(&mut self, parts: &[&str]) -> Text {
         let start = self.string.len();
         for part in parts {
-            let fitting = prefix(part, MAX_TEXT_BYTES.saturating_sub(self.string.len()));
-            self.cut |= fitting.len() < part.len();
-            self.string.push_str(fitting);
+            let part = if part.len() > self.room() { self.fitting(part) } else { part };
+            self.string.push_str(part);
         }
         Text::At { start: as_u32(start), len: as_u32(self.string.len() - start) }
     }
 
-    /// Copies a list of texts, each cut at `max_chars`.
-    pub(super) fn store_list(&mut self, texts: &[&str], max_chars: Option<u32>) -> Datum {
-        let first = as_u32(self.lists.len());
-        for text in texts {
-            let text = self.store(text, max_chars);
-            self.lists.push(text);
-        }
-        Datum::List { first, count: as_u32(texts.len()) }
+    fn room(&self) -> usize {
+        MAX_TEXT_BYTES.saturating_sub(self.string.len() + self.elsewhere)
     }
 
-    /// Copies a value.
-    pub(super) fn store_value(&mut self, value: &Value<'_>, max_chars: Option<u32>) -> Datum {
-        match value {
-            Value::Str(text) => Datum::Text(self.store(text, max_chars)),
-            Value::Int(number) => Datum::Int(*number),
-            Value::Bool(truth) => Datum::Bool(*truth),
-            Value::Double(number) => Datum::Double(*number),
-            Value::Strings(texts) => self.store_list(texts, max_chars),
-        }
+    #[cold]
+    fn fitting<'t>(&mut self, text: &'t str) -> &'t str {
+        self.cut = true;
+        prefix(text, self.room())
     }
 
     pub(super) fn get(&self, text: Text) -> &str {
@@ -102,23 +84,10 @@ impl Texts {
             }
         }
     }
-
-    pub(super) fn value(&self, datum: Datum) -> Value<'_> {
-        match datum {
-            Datum::Text(text) => Value::Str(self.get(text)),
-            Datum::Int(number) => Value::Int(number),
-            Datum::Bool(truth) => Value::Bool(truth),
-            Datum::Double(number) => Value::Double(number),
-            Datum::List { first, count } => {
-                let first = first as usize;
-                let texts = self.lists.get(first..first + count as usize).unwrap_or_default();
-                Value::Strings(texts.iter().map(|text| self.get(*text)).collect())
-            }
-        }
-    }
 }
 
 /// The first `max_chars` characters; each counts as one, however many bytes it has.
+#[inline]
 pub(super) fn limited(text: &str, max_chars: Option<u32>) -> &str {
     match max_chars {
         // Text has at least as many bytes as characters, so most is known to fit without counting.
