@@ -47,6 +47,24 @@ pub fn encode_span(span: &Span, out: &mut Vec<u8>) {
     });
 }
 
+/// The most bytes that the span takes, which is little more than it does.
+pub fn most_bytes(span: &Span) -> usize {
+    /// Tags, lengths, ids, times and flags.
+    const BESIDE: usize = 128;
+    const BESIDE_LINK: usize = 64;
+    let description = match span.status() {
+        Status::Unset => 0,
+        Status::Error(description) => description.len(),
+    };
+    let links: usize = span.links().map(|link| BESIDE_LINK + link.encoded_attributes().len()).sum();
+    BESIDE
+        + span.encoded_attributes().len()
+        + span.name().len()
+        + span.tracestate().len()
+        + description
+        + links
+}
+
 /// What stands in front of the spans of every request: the resource and the scope, encoded once at start.
 #[derive(Clone, Debug)]
 pub struct Envelope {

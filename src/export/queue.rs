@@ -142,8 +142,18 @@ impl Recorder {
     ///
     /// The caller may clear and use the span again at once.
     pub fn end(&self, span: &Span) {
+        self.add(span.is_cut(), |chunk| otlp::encode_span(span, chunk));
+    }
+
+    /// The same with a span that was encoded before, as one element of `ScopeSpans.spans`.
+    pub fn end_encoded(&self, span: &[u8], cut: bool) {
+        self.add(cut, |chunk| chunk.extend_from_slice(span));
+    }
+
+    #[inline]
+    fn add(&self, cut: bool, write: impl FnOnce(&mut Vec<u8>)) {
         let Some((shared, slot)) = &self.lane else { return };
-        if span.is_cut() {
+        if cut {
             shared.metrics.spans_cut.inc();
         }
         if !shared.level.take_span(&shared.config) {
@@ -158,7 +168,7 @@ impl Recorder {
                 return;
             }
             let before = chunk.bytes.len();
-            otlp::encode_span(span, &mut chunk.bytes);
+            write(&mut chunk.bytes);
             if !shared.level.take_bytes(chunk.bytes.len() - before, &shared.config) {
                 chunk.bytes.truncate(before);
                 shared.level.release(1, 0);

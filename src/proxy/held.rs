@@ -45,20 +45,20 @@ struct Shard {
     traces: Traces,
 }
 
-/// What becomes of a span that ended and was not sampled.
+/// A span that was held, as it leaves.
 #[derive(Debug)]
-pub enum Held {
-    /// Its trace is kept, and so is it.
-    Keep(Box<Span>),
-    /// It is held; these are not any more and may be used again.
-    Gone(Vec<Box<Span>>),
+pub struct Encoded {
+    /// One element of `ScopeSpans.spans` of OTLP.
+    pub bytes: Box<[u8]>,
+    /// Whether text of it was cut.
+    pub cut: bool,
 }
 
 /// What follows from keeping a trace.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The spans that were held of it.
-    pub spans: Vec<Box<Span>>,
+    pub spans: Vec<Encoded>,
     /// The sidecars that have to hear of it.
     pub tell: Vec<SocketAddr>,
 }
@@ -108,26 +108,25 @@ impl HeldSpans {
         self.shard(trace).traces.get(&trace).is_some_and(|known| known.kept)
     }
 
-    /// Takes a span that ended. Without room, the oldest make it.
-    pub fn hold(&self, span: Box<Span>, now: Instant) -> Held {
+    /// Holds a span that ended as it is now; without room, the oldest make it.
+    /// Answers whether it was not held, because its trace is kept.
+    pub fn hold(&self, span: &Span, now: Instant) -> bool {
         let mut shard = self.shard(span.trace_id);
         if shard.traces.get(&span.trace_id).is_some_and(|known| known.kept) {
-            return Held::Keep(span);
+            return true;
         }
         shard.spans.push(now, span);
-        let mut gone = Vec::new();
         while shard.spans.bytes() > MAX_HELD_BYTES / SHARDS {
-            let Some(oldest) = shard.spans.pop() else { break };
-            self.evicted.inc_by(oldest.is_some().into());
-            gone.extend(oldest);
+            let Some(was_there) = shard.spans.pop() else { break };
+            self.evicted.inc_by(was_there.into());
         }
         // Two at most for one that comes: old ones go as fast as they came.
-        for _ in gone.len()..2 {
+        for _ in 0..2 {
             if shard.is_old(now) {
-                gone.extend(shard.spans.pop().flatten());
+                shard.spans.pop();
             }
         }
-        Held::Gone(gone)
+        false
     }
 
     /// Keeps a trace: gives what is held of it and who has to hear of it, and
@@ -158,6 +157,7 @@ impl HeldSpans {
             while shard.is_old(now) {
                 shard.spans.pop();
             }
+            shard.spans.rest();
             shard.traces.expire(now);
         }
     }
@@ -180,6 +180,9 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+    use prost::Message;
+
     use super::*;
     use crate::trace::ids::Ids;
     use crate::trace::span::SpanLimits;
@@ -192,15 +195,16 @@ mod tests {
         SocketAddr::from(([10, 0, 0, 7], port))
     }
 
-    fn span(trace: TraceId, name: &str) -> Box<Span> {
-        let mut span = Box::new(Span::new(SpanLimits::default()));
+    fn span(trace: TraceId, name: &str) -> Span {
+        let mut span = Span::new(SpanLimits::default());
         span.trace_id = trace;
         span.set_name(name);
         span
     }
 
-    fn names(spans: &[Box<Span>]) -> Vec<&str> {
-        spans.iter().map(|span| span.name()).collect()
+    fn names(spans: &[Encoded]) -> Vec<String> {
+        let spans = spans.iter().flat_map(|span| ScopeSpans::decode(&*span.bytes).unwrap().spans);
+        spans.map(|span| span.name).collect()
     }
 
     #[test]
@@ -208,11 +212,11 @@ mod tests {
         let (held, now) = (held_spans(), Instant::now());
         let (one, other) = (TraceId::from_bytes([1; 16]), TraceId::from_bytes([17; 16]));
         for (trace, name) in [(one, "a"), (other, "b"), (one, "c")] {
-            assert!(matches!(held.hold(span(trace, name), now), Held::Gone(gone) if gone.is_empty()));
+            assert!(!held.hold(&span(trace, name), now));
         }
         assert_eq!(names(&held.keep(one, None, now).spans), ["a", "c"]);
         assert!(held.keep(one, None, now).spans.is_empty(), "once");
-        assert!(matches!(held.hold(span(one, "d"), now), Held::Keep(span) if span.name() == "d"));
+        assert!(held.hold(&span(one, "d"), now), "it goes out at once");
         assert_eq!(names(&held.keep(other, None, now).spans), ["b"]);
     }
 
@@ -220,16 +224,14 @@ mod tests {
     fn time_forgets_both() {
         let (held, now) = (held_spans(), Instant::now());
         let trace = TraceId::from_bytes([1; 16]);
-        held.hold(span(trace, "a"), now);
+        held.hold(&span(trace, "a"), now);
         held.expire(now + HELD_FOR);
         assert!(held.keep(trace, None, now + HELD_FOR).spans.is_empty());
         held.expire(now + 2 * HELD_FOR);
-        assert!(matches!(held.hold(span(trace, "b"), now + 2 * HELD_FOR), Held::Gone(_)));
+        assert!(!held.hold(&span(trace, "b"), now + 2 * HELD_FOR));
         // With traffic it needs nobody to look after it.
-        match held.hold(span(trace, "c"), now + 3 * HELD_FOR) {
-            Held::Gone(gone) => assert_eq!(names(&gone), ["b"]),
-            other => panic!("{other:?}"),
-        }
+        assert!(!held.hold(&span(trace, "c"), now + 3 * HELD_FOR));
+        assert_eq!(names(&held.keep(trace, None, now + 3 * HELD_FOR).spans), ["c"]);
     }
 
     #[test]
@@ -239,11 +241,9 @@ mod tests {
             (HeldSpans::new(evicted.clone(), Counter::default()), Instant::now(), Ids::seeded(1, 2));
         let text = "x".repeat(10_000);
         for _ in 0..2_000 {
-            held.hold(span(ids.trace_id(), &text), now);
+            held.hold(&span(ids.trace_id(), &text), now);
         }
         let bytes: usize = held.shards.iter().map(|shard| lock(shard).spans.bytes()).sum();
-        let counted: usize = held.shards.iter().map(|shard| lock(shard).spans.counted()).sum();
-        assert_eq!(bytes, counted);
         assert!(bytes <= MAX_HELD_BYTES && bytes > MAX_HELD_BYTES / 2, "{bytes}");
         assert!(evicted.get() > 1_000, "{}", evicted.get());
     }

@@ -16,7 +16,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::held::Kept;
-use super::worker::{self, Tracer};
+use super::worker::Tracer;
 use crate::export::queue::Recorder;
 use crate::metrics::NoticeMetrics;
 use crate::trace::hop::{self, MAX_NOTICE_BYTES, MAX_TRACES};
@@ -217,10 +217,7 @@ impl Receiving<'_> {
             };
             self.metrics.known.inc();
             self.tracer.notices.tell(trace, tell);
-            for mut span in spans {
-                worker::with_trace(&mut span);
-                self.recorder.end(&span);
-            }
+            spans.iter().for_each(|span| self.recorder.end_encoded(&span.bytes, span.cut));
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::access_log::AccessLog;
 use super::budget::Budget;
 use super::exchange::Forgotten;
-use super::held::{Held, HeldSpans, Kept};
+use super::held::{HeldSpans, Kept};
 use super::notices::Notices;
 use super::peers::Peers;
 use super::policy::InForce;
@@ -121,11 +121,13 @@ impl Worker {
     }
 
     /// Holds a span that was not sampled, or sends it where its trace is kept.
-    pub fn hold(&self, span: Box<Span>, now: Instant) {
-        match self.tracer.held.hold(span, now) {
-            Held::Keep(span) => self.record_with_trace(span),
-            Held::Gone(spans) => spans.into_iter().for_each(|span| self.spans.give(span)),
+    pub fn hold(&self, mut span: Box<Span>, now: Instant) {
+        // Why it is sent, if it is: another one of its trace is kept.
+        span.set_static(key::MESHTRACE_SAMPLING_REASON, "trace");
+        if self.tracer.held.hold(&span, now) {
+            self.recorder.end(&span);
         }
+        self.spans.give(span);
     }
 
     /// Sends what is held of a trace, and what still comes of it, and has the
@@ -133,12 +135,7 @@ impl Worker {
     pub fn keep(&self, trace: TraceId, aware: Option<SocketAddr>, now: Instant) {
         let Kept { spans, tell } = self.tracer.held.keep(trace, aware, now);
         self.tracer.notices.tell(trace, tell);
-        spans.into_iter().for_each(|span| self.record_with_trace(span));
-    }
-
-    fn record_with_trace(&self, mut span: Box<Span>) {
-        with_trace(&mut span);
-        self.record(span);
+        spans.iter().for_each(|span| self.recorder.end_encoded(&span.bytes, span.cut));
     }
 
     /// Forgets what is too old of what is remembered of peers, and counts
@@ -152,11 +149,6 @@ impl Worker {
         let seconds = now.saturating_duration_since(self.tracer.began).as_secs();
         self.metrics.operations.tick(u32::try_from(seconds).unwrap_or(u32::MAX));
     }
-}
-
-/// Says on a span why it is sent: another one of its trace is kept.
-pub fn with_trace(span: &mut Span) {
-    span.set_static(key::MESHTRACE_SAMPLING_REASON, "trace");
 }
 
 /// How requests are treated.

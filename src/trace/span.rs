@@ -173,7 +173,8 @@ impl Span {
         self.attributes.clear();
         self.links.clear();
         self.link_attributes.clear();
-        (self.trace_id, self.span_id, self.flags) = (TraceId::INVALID, SpanId::INVALID, TraceFlags::default());
+        (self.trace_id, self.span_id, self.flags) =
+            (TraceId::INVALID, SpanId::INVALID, TraceFlags::default());
         (self.parent, self.parent_remote, self.kind) = (None, false, SpanKind::Internal);
         (self.start_unix_nanos, self.end_unix_nanos) = (0, 0);
         (self.name, self.tracestate, self.status) = (Text::Static(""), Text::Static(""), None);
@@ -329,15 +330,6 @@ impl Span {
     /// Links that the limit kept out.
     pub fn dropped_links(&self) -> u32 {
         self.dropped_links
-    }
-
-    /// About how much memory it takes, in bytes.
-    pub fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.texts.capacity()
-            + self.attributes.capacity()
-            + self.link_attributes.capacity()
-            + self.links.capacity() * size_of::<StoredLink>()
     }
 
     /// Whether text was cut at [`MAX_TEXT_BYTES`].

@@ -35,10 +35,6 @@ impl Attributes {
         (self.count, self.seen) = (0, 0);
     }
 
-    pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     pub(super) fn count(&self) -> u32 {
         self.count
     }

@@ -36,11 +36,6 @@ impl Texts {
         self.cut = false;
     }
 
-    /// The bytes that it has room for.
-    pub(super) fn capacity(&self) -> usize {
-        self.string.capacity()
-    }
-
     /// What of a text still has room, where it is kept elsewhere.
     #[inline]
     pub(super) fn admit<'t>(&mut self, text: &'t str, max_chars: Option<u32>) -> &'t str {
