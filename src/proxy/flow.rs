@@ -15,9 +15,9 @@ use super::connection::{Connection, InFlight};
 use super::error::{Abort, Breakage, ProxyError};
 use super::exchange::{Exchange, Held};
 use super::expect::Gate;
-use super::headers::Survey;
+use super::headers::{Media, Survey};
 use super::hop::{self, Asked};
-use super::read::{self, Media};
+use super::read;
 use super::settings::Target;
 use super::switch;
 use super::upstream::{Guard, Upstream, unless};
@@ -215,7 +215,7 @@ impl Forward {
     fn observe(mut self, response: Response<Incoming>, survey: Survey) -> Response<ResponseBody> {
         self.connection.watched.signals.spell(std::mem::take(&mut self.spelled));
         let (mut head, body) = response.into_parts();
-        let media = read::media(&head.headers);
+        let media = survey.media();
         if let Some(exchange) = &mut self.exchange {
             let from = (&self.connection, &self.target, self.upstream.peer.ip());
             exchange.with(|exchange| exchange.response_head(&mut head, survey, media, from));

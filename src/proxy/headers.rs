@@ -49,15 +49,22 @@ impl Survey {
     pub const CONTENT_ENCODING: Survey = Survey(1 << 7);
     /// A field of the library MCP Mesh.
     pub const MESH: Survey = Survey(1 << 8);
+    /// `Content-Type`; the next two say which of those that matter its first value is.
+    const CONTENT_TYPE: Survey = Survey(1 << 9);
+    const JSON: Survey = Survey(1 << 10);
+    const EVENTS: Survey = Survey(1 << 11);
 
-    /// Looks at the names of a head.
+    /// Looks at the names of a head, and at its content type.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut seen = 0;
-        for name in headers.keys() {
+        for (name, value) in headers {
             let name = name.as_str();
             // The first byte tells most names apart.
             let field = match name.as_bytes()[0] {
                 b'c' | b'u' if matches!(name, "connection" | "upgrade") => Survey::HOP,
+                b'c' if name == "content-type" && seen & Survey::CONTENT_TYPE.0 == 0 => {
+                    Survey::content_type(value)
+                }
                 b'c' if name == "content-encoding" => Survey::CONTENT_ENCODING,
                 b'c' if matches!(name, "content-digest" | "content-md5") => Survey::SIGNED,
                 b'e' if name == "expect" => Survey::EXPECT,
@@ -77,9 +84,56 @@ impl Survey {
         Survey(seen)
     }
 
+    fn content_type(value: &HeaderValue) -> Survey {
+        Survey(match Media::of(value.as_bytes()) {
+            Media::Json => Survey::CONTENT_TYPE.0 | Survey::JSON.0,
+            Media::Events => Survey::CONTENT_TYPE.0 | Survey::EVENTS.0,
+            Media::Other => Survey::CONTENT_TYPE.0,
+        })
+    }
+
+    /// The kind of content that the head announces, whatever its parameters.
+    pub fn media(self) -> Media {
+        match (self.has(Survey::JSON), self.has(Survey::EVENTS)) {
+            (true, _) => Media::Json,
+            (_, true) => Media::Events,
+            _ => Media::Other,
+        }
+    }
+
     /// Whether one of these is there.
     pub fn has(self, fields: Survey) -> bool {
         self.0 & fields.0 != 0
+    }
+}
+
+/// The kinds of content that are looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// `application/json`.
+    Json,
+    /// `text/event-stream`.
+    Events,
+    /// Anything else, or nothing said.
+    Other,
+}
+
+impl Media {
+    fn of(content_type: &[u8]) -> Self {
+        // Nearly all say it in these words.
+        match content_type {
+            b"application/json" => return Media::Json,
+            b"text/event-stream" => return Media::Events,
+            _ => {}
+        }
+        let said = trim_ows(content_type.split(|b| *b == b';').next().unwrap_or_default());
+        if said.eq_ignore_ascii_case(b"application/json") {
+            Media::Json
+        } else if said.eq_ignore_ascii_case(b"text/event-stream") {
+            Media::Events
+        } else {
+            Media::Other
+        }
     }
 }
 
@@ -153,7 +207,7 @@ pub fn extract_baggage(headers: &HeaderMap, formats: Formats) -> Option<Baggage>
 /// Writes a context in the formats that are on, replacing what was there.
 pub fn inject(headers: &mut HeaderMap, survey: Survey, formats: Formats, context: &Outgoing) {
     if formats.tracecontext {
-        set(headers, TRACEPARENT, context.traceparent().as_bytes());
+        set(headers, TRACEPARENT, context.traceparent_bytes());
         if !context.tracestate.is_empty() {
             set(headers, TRACESTATE, context.tracestate.as_bytes());
         } else if survey.has(Survey::TRACE) {
@@ -232,6 +286,26 @@ mod tests {
     use crate::proxy::hop::tests::{list, map};
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn the_first_content_type_counts_whatever_its_case_and_parameters() {
+        let media = |values: &[&'static str]| {
+            let fields: Vec<_> = values.iter().map(|value| ("content-type", *value)).collect();
+            Survey::of(&map(&fields)).media()
+        };
+        for json in ["application/json", "Application/JSON", " application/json ; charset=utf-8"] {
+            assert_eq!(media(&[json]), Media::Json, "{json}");
+        }
+        for events in ["text/event-stream", "text/Event-Stream;charset=utf-8"] {
+            assert_eq!(media(&[events]), Media::Events, "{events}");
+        }
+        for other in ["", "application/json-rpc", "text/html", "application/json, text/event-stream"] {
+            assert_eq!(media(&[other]), Media::Other, "{other}");
+        }
+        assert_eq!(media(&[]), Media::Other);
+        assert_eq!(media(&["text/html", "application/json"]), Media::Other);
+        assert_eq!(media(&["application/json", "text/event-stream"]), Media::Json);
+    }
 
     #[test]
     fn two_parents_are_none() {

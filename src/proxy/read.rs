@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::RequestBody;
 use super::budget::{Budget, Reserved};
 use super::connection::Connection;
-use super::headers::Survey;
+use super::headers::{Media, Survey};
 use super::settings::Limits;
 use crate::net::registry::Watched;
 
@@ -70,7 +70,7 @@ pub async fn message(
 ) -> Read {
     let limits = connection.worker.limits();
     let unread = |body, why| Read::Unread(RequestBody::stream(body), why);
-    if head.method != Method::POST || media(&head.headers) != Media::Json || body.is_end_stream() {
+    if head.method != Method::POST || survey.media() != Media::Json || body.is_end_stream() {
         return unread(body, Unread::NotJson);
     }
     if survey.has(Survey::CONTENT_ENCODING) && is_encoded(&head.headers) {
@@ -95,37 +95,6 @@ pub async fn message(
         reserved: None,
     };
     reader.run(length.is_some(), limits).await
-}
-
-/// The kinds of content that are looked into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    /// `application/json`.
-    Json,
-    /// `text/event-stream`.
-    Events,
-    /// Anything else, or nothing said.
-    Other,
-}
-
-/// The kind of content that a head announces, whatever its parameters.
-pub fn media(headers: &HeaderMap) -> Media {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Media::Other };
-    // Nearly all say it in these words.
-    match value.as_bytes() {
-        b"application/json" => return Media::Json,
-        b"text/event-stream" => return Media::Events,
-        _ => {}
-    }
-    let said = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
-    let said = crate::w3c::trim_ows(said);
-    if said.eq_ignore_ascii_case(b"application/json") {
-        Media::Json
-    } else if said.eq_ignore_ascii_case(b"text/event-stream") {
-        Media::Events
-    } else {
-        Media::Other
-    }
 }
 
 /// Whether a coding other than `identity` is on the body.

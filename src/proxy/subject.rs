@@ -17,7 +17,6 @@ use crate::mcp::method::{self, Target};
 /// The method of a message, since 2026-07-28.
 pub const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
-const MCP_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The session of revisions before 2026-07-28.
 pub const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -86,8 +85,7 @@ impl<'a> Subject<'a> {
     /// headers alone.
     pub fn of(head: &'a request::Parts, survey: Survey, message: Option<&Message<'a>>) -> Self {
         let has_mcp = survey.has(Survey::MCP);
-        let said = if has_mcp { text(&head.headers, &MCP_PROTOCOL_VERSION) } else { None };
-        let session = if has_mcp { text(&head.headers, &MCP_SESSION_ID) } else { None };
+        let (said, session) = if has_mcp { version_and_session(&head.headers) } else { (None, None) };
         match message {
             Some(message) => match message.kind() {
                 Kind::Response if said.is_some() || session.is_some() => {
@@ -226,6 +224,21 @@ fn unwrap_base64(value: &str) -> Cow<'_, str> {
         .and_then(|inner| base64::engine::general_purpose::STANDARD.decode(inner).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok());
     decoded.map_or(Cow::Borrowed(value), Cow::Owned)
+}
+
+/// What the headers say of the revision and of the session. One pass over the
+/// few that there are takes less than to look up two names.
+fn version_and_session(headers: &HeaderMap) -> (Option<&str>, Option<&str>) {
+    let (mut version, mut session) = (None, None);
+    for (name, value) in headers {
+        let place = match name.as_str() {
+            "mcp-protocol-version" => &mut version,
+            "mcp-session-id" => &mut session,
+            _ => continue,
+        };
+        place.get_or_insert(value);
+    }
+    (version.and_then(|v| v.to_str().ok()), session.and_then(|v| v.to_str().ok()))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -246,6 +246,11 @@ impl Outgoing {
         Outgoing { parent, tracestate, text: parent.encode() }
     }
 
+    /// The value of `traceparent`, as bytes.
+    pub fn traceparent_bytes(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The value of `traceparent`.
     pub fn traceparent(&self) -> &str {
         // Digits and dashes, so this never loses anything.

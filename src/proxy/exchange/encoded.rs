@@ -5,8 +5,9 @@ use http::response;
 
 use super::{Exchange, Observer};
 use crate::proxy::budget::Reserved;
+use crate::proxy::headers::Media;
 use crate::proxy::inflate::{self, Coding, Inflate, Unreadable};
-use crate::proxy::read::{self, Media};
+use crate::proxy::read;
 
 /// A copy of the body that is being unpacked.
 #[derive(Debug)]
