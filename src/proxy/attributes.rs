@@ -9,7 +9,7 @@ use super::subject::Call;
 use crate::mcp::method::Target;
 use crate::trace::redact;
 use crate::trace::semconv as key;
-use crate::trace::span::{Span, Value};
+use crate::trace::span::{Prepared, Span, Value};
 use crate::w3c::traceparent::Traceparent;
 
 /// Name and attributes of an MCP request or notification.
@@ -45,6 +45,21 @@ pub(crate) fn of_call(span: &mut Span, call: &Call<'_>) {
     }
     if let Some(version) = &call.jsonrpc {
         span.set_str(key::JSONRPC_PROTOCOL_VERSION, version);
+    }
+}
+
+/// What is the same for every call on a connection: the transport, and the
+/// client, where it is not the pod itself.
+pub(crate) fn of_transport(span: &mut Span, met: &Met<'_>, version: Version) {
+    let set = |span: &mut Span| {
+        of_protocol(span, version);
+        of_client(span, met);
+    };
+    let (of, prepared) =
+        met.downstream.transport.get_or_init(|| (version, Prepared::new(span.limits(), set)));
+    match *of == version {
+        true => span.set_prepared(prepared),
+        false => set(span),
     }
 }
 
@@ -109,8 +124,16 @@ pub(super) fn of_registry(span: &mut Span, call: &RegistryCall<'_>) {
     span.set_str(key::AGENT_ID, &call.agent_id);
 }
 
-/// Who talks to whom.
-pub(crate) fn of_peers(span: &mut Span, met: &Met<'_>) {
+/// Who calls the pod.
+pub(crate) fn of_client(span: &mut Span, met: &Met<'_>) {
+    if !met.outbound {
+        span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip);
+        span.set_int(key::CLIENT_PORT, i64::from(met.downstream.address.port()));
+    }
+}
+
+/// Whom the pod calls.
+pub(crate) fn of_server(span: &mut Span, met: &Met<'_>) {
     if met.outbound {
         span.set_str(key::SERVER_ADDRESS, &met.target.host);
         span.set_int(key::SERVER_PORT, i64::from(met.target.port));
@@ -119,9 +142,6 @@ pub(crate) fn of_peers(span: &mut Span, met: &Met<'_>) {
             span.set_str(key::NETWORK_PEER_ADDRESS, &peer.ip().to_string());
             span.set_int(key::NETWORK_PEER_PORT, i64::from(peer.port()));
         }
-    } else {
-        span.set_str(key::CLIENT_ADDRESS, &met.downstream.ip);
-        span.set_int(key::CLIENT_PORT, i64::from(met.downstream.address.port()));
     }
 }
 

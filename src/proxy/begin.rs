@@ -12,11 +12,11 @@ mod outbound;
 mod session;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{header, request};
+use http::{Version, header, request};
 use opentelemetry::trace::SpanKind;
 
 pub(crate) use self::decide::{Basis, Decided, Under, decide};
@@ -39,7 +39,7 @@ use crate::mcp::batch;
 use crate::mcp::message::{self, Doubt, Message, OwnedId};
 use crate::trace::semconv as key;
 use crate::trace::server_spans::Served;
-use crate::trace::span::Span;
+use crate::trace::span::{Prepared, Span};
 use crate::w3c::traceparent::Traceparent;
 
 /// The other end of a connection, with its address in the form of attributes.
@@ -49,11 +49,13 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Its IP as text; an IPv4 address that came through a dual-stack socket is IPv4.
     pub ip: String,
+    /// What all spans of calls on the connection say of it, in this version of HTTP.
+    pub transport: OnceLock<(Version, Prepared)>,
 }
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
-        Peer { address, ip: address.ip().to_canonical().to_string() }
+        Peer { address, ip: address.ip().to_canonical().to_string(), transport: OnceLock::new() }
     }
 }
 
@@ -287,28 +289,29 @@ impl Start<'_> {
             match subject {
                 Subject::Call(call) => {
                     attributes::of_call(span, call);
-                    attributes::of_protocol(span, self.head.version);
+                    attributes::of_transport(span, &self.met, self.head.version);
                 }
                 Subject::Agent(call) => {
                     agent_attributes::of_call(span, call);
                     if let Some(id) = self.message.and_then(|m| m.id.as_ref()).and_then(OwnedId::new) {
                         span.set_str(key::JSONRPC_REQUEST_ID, id.as_str());
                     }
-                    attributes::of_protocol(span, self.head.version);
+                    attributes::of_transport(span, &self.met, self.head.version);
                 }
                 Subject::Model(call) => {
                     model_attributes::of_call(span, call);
-                    attributes::of_protocol(span, self.head.version);
+                    attributes::of_transport(span, &self.met, self.head.version);
                 }
                 _ => {
                     attributes::of_http(span, self.head, &self.met);
                     attributes::of_version(span, self.head.version);
+                    attributes::of_client(span, &self.met);
                     if let Subject::Registry(call) = subject {
                         attributes::of_registry(span, call);
                     }
                 }
             }
-            attributes::of_peers(span, &self.met);
+            attributes::of_server(span, &self.met);
             let is_read = matches!(subject, Subject::Model(call) if call.request.is_some());
             if let Some(note) = self.note.filter(|_| !is_read) {
                 span.set_static(key::MESHTRACE_BODY, note);

@@ -78,6 +78,21 @@ pub struct Span {
     dropped_links: u32,
 }
 
+/// A few attributes that many spans share, written once for all of them. Their text is not counted in the text of a span.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    attributes: Attributes,
+}
+
+impl Prepared {
+    /// Those that `set` sets on a span of these limits.
+    pub fn new(limits: SpanLimits, set: impl FnOnce(&mut Span)) -> Self {
+        let mut span = Span::new(limits);
+        set(&mut span);
+        Self { attributes: span.attributes }
+    }
+}
+
 /// The value of an attribute as it is read back, and as it is given to a link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -239,6 +254,17 @@ impl Span {
         let key = self.texts.admit(key, None);
         let value = self.texts.admit(value, self.limits.attribute_value_length);
         self.set(key, &Value::Str(value));
+    }
+
+    /// Sets attributes that many spans share.
+    pub fn set_prepared(&mut self, prepared: &Prepared) {
+        let dropped = self.attributes.set_all(&prepared.attributes, self.limits.attribute_count);
+        self.dropped_attributes = self.dropped_attributes.saturating_add(dropped);
+    }
+
+    /// The limits that it is under.
+    pub fn limits(&self) -> SpanLimits {
+        self.limits
     }
 
     /// Marks the span as failed: sets `error.type` and the status with its description.

@@ -63,6 +63,18 @@ impl Attributes {
         true
     }
 
+    /// Sets all of another list, as many as there may be; says how many there were too many.
+    pub(super) fn set_all(&mut self, others: &Attributes, most: u32) -> u32 {
+        if self.seen & others.seen == 0 && most.saturating_sub(self.count) >= others.count {
+            self.bytes.extend_from_slice(&others.bytes);
+            self.seen |= others.seen;
+            self.count += others.count;
+            return 0;
+        }
+        let set = |(key, value): (&str, Value<'_>)| u32::from(!self.set(key, &value, most));
+        others.read(0, others.count).map(set).sum()
+    }
+
     /// Adds one whose key is not there.
     #[inline]
     pub(super) fn push(&mut self, key: &str, value: &Value<'_>) {
@@ -99,12 +111,12 @@ impl Attributes {
     }
 }
 
-/// A bit that a key's length and three of its bytes choose. Keys of one span rarely share one.
+/// A bit that a key's length and two of its bytes choose. Keys of one span rarely share one.
 #[inline]
 fn key_bit(key: &str) -> u64 {
     let bytes = key.as_bytes();
-    let at = |index: usize| usize::from(bytes.get(index).copied().unwrap_or(0));
-    let hash = bytes.len() * 31 + at(bytes.len().wrapping_sub(1)) * 7 + at(bytes.len() / 2) * 13 + at(1);
+    let (Some(middle), Some(last)) = (bytes.get(bytes.len() / 2), bytes.last()) else { return 1 };
+    let hash = bytes.len() + usize::from(*middle) * 4 + usize::from(*last) * 5;
     1 << (hash & 63)
 }
 

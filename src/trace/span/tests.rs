@@ -134,3 +134,30 @@ fn a_cleared_span_is_as_new() {
     span.clear();
     assert_eq!(format!("{span:?}"), fresh);
 }
+
+#[test]
+fn prepared_attributes_are_like_any_others() {
+    let limits = limits(|limits| limits.attribute_count = 4);
+    let prepared = Prepared::new(limits, |span| {
+        span.set_str("network.transport", "tcp");
+        span.set_int("client.port", 1);
+    });
+    let set = |before: &[&'static str]| {
+        let mut span = Span::new(limits);
+        before.iter().for_each(|key| span.set_str(key, "before"));
+        span.set_prepared(&prepared);
+        span.set_str("client.port", "after");
+        let all: Vec<_> = span.attributes().map(|(key, value)| format!("{key}={value:?}")).collect();
+        (all.join(" "), span.dropped_attributes())
+    };
+    let after = "client.port=Str(\"after\")";
+    assert_eq!(set(&[]), (format!("network.transport=Str(\"tcp\") {after}"), 0));
+    assert_eq!(
+        set(&["client.port", "a"]),
+        (format!("{after} a=Str(\"before\") network.transport=Str(\"tcp\")"), 0),
+        "a key is there once"
+    );
+    let (all, dropped) = set(&["a", "b", "c"]);
+    assert!(all.ends_with("network.transport=Str(\"tcp\")"), "{all}");
+    assert_eq!(dropped, 2, "no room for two");
+}
