@@ -31,6 +31,7 @@ use crate::admin::{Admin, AppProbes, Level, Readiness};
 use crate::config::Config;
 use crate::export::lines;
 use crate::export::{self, Exporter};
+use crate::log::Outlet;
 use crate::metrics::Metrics;
 use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
@@ -140,15 +141,15 @@ impl Phase {
 /// # Errors
 /// The first thing that cannot be had. Nothing is left running then.
 pub fn start(config: &Config) -> Result<Sidecar, StartError> {
-    start_with(config, Level::fixed(config.log_level))
+    start_with(config, Level::fixed(config.log_level), &Outlet::default())
 }
 
 /// The same, with a handle on the level of our own diagnostics, which the
-/// admin port may change.
+/// admin port may change, and the outlet by which they become log records.
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> {
+pub(crate) fn start_with(config: &Config, level: Level, outlet: &Outlet) -> Result<Sidecar, StartError> {
     let tls = Tls::new(config)?;
     let mut bound = bind(config, &tls)?;
     let mut registry = MetricsRegistry::default();
@@ -184,7 +185,7 @@ pub fn start_with(config: &Config, level: Level) -> Result<Sidecar, StartError> 
         metrics: metrics.notices.clone(),
     });
     let registry = Arc::new(registry);
-    let (signals, access_log, writer) = Signals::new(config, &metrics, &registry, io::stdout())?;
+    let (signals, access_log, writer) = Signals::new(config, &metrics, &registry, outlet, io::stdout())?;
     sidecar.access_log = writer;
     let effective = Arc::new(Mutex::new(config.clone()));
     let admin = Admin {

@@ -1,5 +1,7 @@
 //! Our own diagnostics on stderr: text for people, or JSON lines with the
-//! names of the access log.
+//! names of the access log, and log records where those are asked for.
+
+mod outlet;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -17,6 +19,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as lines, reload};
 
+pub(crate) use self::outlet::Outlet;
 use crate::admin::Level;
 use crate::trace::time;
 
@@ -29,8 +32,8 @@ pub(crate) enum Format {
     Json(String),
 }
 
-/// Sends diagnostics to stderr, and gives the handle by which their level is changed.
-pub(crate) fn to_stderr(level: LevelFilter, format: Format) -> Level {
+/// Sends diagnostics to stderr and to the outlet, and gives the handle by which their level is changed.
+pub(crate) fn start(level: LevelFilter, format: Format, outlet: Option<Outlet>) -> Level {
     let (filter, handle) = reload::Layer::new(level);
     let layer = match format {
         Format::Text => {
@@ -38,6 +41,10 @@ pub(crate) fn to_stderr(level: LevelFilter, format: Format) -> Level {
             lines::layer().with_writer(io::stderr).with_target(false).with_ansi(ansi).boxed()
         }
         Format::Json(agent) => lines::layer().with_writer(io::stderr).event_format(Json { agent }).boxed(),
+    };
+    let layer = match outlet {
+        Some(outlet) => layer.and_then(outlet).boxed(),
+        None => layer,
     };
     // Only a second call in one process is refused, and the first one serves.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();

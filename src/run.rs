@@ -7,13 +7,15 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 
+use tracing::level_filters::LevelFilter;
+
 use crate::app::{self, StartError};
 use crate::capture::{self, CaptureError, Rules, privileges};
 use crate::check;
 use crate::cli::{self, Action, CaptureTask};
 use crate::config::{Config, Environment, Flags};
 use crate::demo;
-use crate::log::{self, Format};
+use crate::log::{self, Format, Outlet};
 use crate::shim;
 
 /// Runs the program and returns its exit code: 0 for success, 2 for wrong
@@ -46,7 +48,8 @@ fn proxy(config: &Config) -> u8 {
         true => Format::Json(config.resource.service_name().to_owned()),
         false => Format::Text,
     };
-    let level = log::to_stderr(config.log_level, format);
+    let outlet = Outlet::default();
+    let level = log::start(config.log_level, format, config.export.logs.is_some().then(|| outlet.clone()));
     // Whoever waits for us to be ready starts with them.
     if let Some(dir) = &config.install_shim
         && let Err(error) = shim::install(dir)
@@ -82,7 +85,7 @@ fn proxy(config: &Config) -> u8 {
         Ok(signals) => signals,
         Err(error) => return complain(&error),
     };
-    let sidecar = match app::start_with(config, level) {
+    let sidecar = match app::start_with(config, level, &outlet) {
         Ok(sidecar) => sidecar,
         // What was configured cannot be used, however often it is tried.
         Err(error @ (StartError::Tls(_) | StartError::Loop(_))) => {
@@ -158,11 +161,13 @@ fn pause() -> u8 {
 
 /// The server's standard error is its own, so we say only what went wrong.
 fn stdio(config: &Config, command: &[OsString], env: Environment<'_>) -> u8 {
-    log::to_stderr(config.log_level.min(tracing::level_filters::LevelFilter::WARN), Format::Text);
+    let level = config.log_level.min(LevelFilter::WARN);
+    let outlet = Outlet::default();
+    log::start(level, Format::Text, config.export.logs.is_some().then(|| outlet.clone()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match app::stdio::run(config, command, env) {
+    match app::stdio::run(config, command, env, &outlet) {
         Ok(status) => app::stdio::ends_like(status),
         Err(error @ StartError::Tls(_)) => {
             complain(&error);
@@ -173,7 +178,7 @@ fn stdio(config: &Config, command: &[OsString], env: Environment<'_>) -> u8 {
 }
 
 fn demo(once: bool) -> u8 {
-    log::to_stderr(tracing::level_filters::LevelFilter::WARN, Format::Text);
+    log::start(LevelFilter::WARN, Format::Text, None);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),
@@ -271,7 +276,7 @@ fn print_shim(dir: &Path, format: shim::Format, env: Environment<'_>) -> u8 {
 
 fn check_collector(config: &Config, options: &check::collector::Options) -> u8 {
     // What the exporter has to say of the collector goes to stderr.
-    log::to_stderr(tracing::level_filters::LevelFilter::WARN, Format::Text);
+    log::start(LevelFilter::WARN, Format::Text, None);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),

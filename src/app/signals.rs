@@ -1,5 +1,5 @@
-//! What goes to the collector beside spans, where it is asked for: metrics,
-//! and the access log as log records.
+//! What goes to the collector beside spans, where it is asked for: metrics, and
+//! the access log and our own diagnostics as log records.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::export::lines::{Lines, Writer};
 use crate::export::periodic::Periodic;
 use crate::export::records::{self, Forwarder};
+use crate::log::Outlet;
 use crate::metrics::Metrics;
 use crate::proxy::access_log::AccessLog;
 
@@ -26,11 +27,13 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// The tasks, and the access log with the thread that writes its lines to `stream`.
+    /// The tasks, and the access log with the thread that writes its lines to `stream`. Opens the outlet of our own
+    /// diagnostics where log records are asked for.
     pub(super) fn new(
         config: &Config,
         metrics: &Metrics,
         registry: &Arc<MetricsRegistry>,
+        outlet: &Outlet,
         stream: impl io::Write + Send + 'static,
     ) -> Result<(Self, Option<AccessLog>, Option<Writer>), StartError> {
         let mut signals = Signals::default();
@@ -48,6 +51,7 @@ impl Signals {
             out = Some(records);
             signals.records = Some(forwarder);
         }
+        outlet.lead_to(out.clone());
         let (lines, writer) = match config.access_log {
             true => {
                 let dropped = metrics.access_log_dropped.clone();

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{LAST_LINES, StartError, signals, tracer};
 use crate::config::{Config, Environment};
 use crate::export;
+use crate::log::Outlet;
 use crate::metrics::Metrics;
 use crate::net::registry::Registry;
 use crate::net::resolve::Resolver;
@@ -53,7 +54,12 @@ const PASSED_ON: [i32; 8] = [
 /// # Errors
 /// When something that the spans need cannot be had, before the server runs,
 /// or when the server cannot be started.
-pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Result<ExitStatus, StartError> {
+pub(crate) fn run(
+    config: &Config,
+    command: &[OsString],
+    env: Environment<'_>,
+    outlet: &Outlet,
+) -> Result<ExitStatus, StartError> {
     // Before the server runs, so that none finds the default action.
     let signals = Signals::new(PASSED_ON).map_err(StartError::Thread)?;
     let mut registry = MetricsRegistry::default();
@@ -61,7 +67,8 @@ pub fn run(config: &Config, command: &[OsString], env: Environment<'_>) -> Resul
     let (exporter, task) = export::build(&config.export, &config.resource, &metrics.export)?;
     let registry = Arc::new(registry);
     // What the server says has stdout for itself.
-    let (sent, access_log, writer) = signals::Signals::new(config, &metrics, &registry, io::stderr())?;
+    let (sent, access_log, writer) =
+        signals::Signals::new(config, &metrics, &registry, outlet, io::stderr())?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let (flush, asked) = tokio::sync::oneshot::channel();

@@ -28,7 +28,7 @@ pub struct ExportConfig {
     pub otlp: Option<OtlpConfig>,
     /// Where metrics go, if anywhere.
     pub metrics: Option<MetricsConfig>,
-    /// Where the access log goes as log records, if anywhere.
+    /// Where the access log and our own diagnostics go as log records, if anywhere.
     pub logs: Option<LogsConfig>,
     /// Whether finished traces are printed.
     pub console: bool,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::export::signal::Signal;
+
 /// The least time between two messages of one kind, so that a collector that comes and goes does not fill the log. What
 /// is held back for that long is said later, if it still holds.
 const QUIET: Duration = Duration::from_secs(10);
@@ -24,8 +26,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Health {
     endpoint: String,
-    /// What the collector is sent.
-    noun: &'static str,
+    /// What the collector is sent. Each message says it, so that those about log records do not become log records.
+    signal: Signal,
     told: Mutex<Told>,
 }
 
@@ -44,8 +46,8 @@ struct Told {
 }
 
 impl Health {
-    /// `endpoint` is shown in the messages; it must hold no secret. `noun` says what is sent there.
-    pub(super) fn new(endpoint: String, noun: &'static str) -> Self {
+    /// `endpoint` is shown in the messages; it must hold no secret. `signal` is what is sent there.
+    pub(super) fn new(endpoint: String, signal: Signal) -> Self {
         let told = Told {
             now: State::Up,
             why: String::new(),
@@ -57,7 +59,7 @@ impl Health {
             rejected: None,
             dropping: None,
         };
-        Self { endpoint, noun, told: Mutex::new(told) }
+        Self { endpoint, signal, told: Mutex::new(told) }
     }
 
     /// The state after an attempt. Said at once if it is a change, unless the last change was said a moment ago.
@@ -85,7 +87,7 @@ impl Health {
     pub(super) fn rejected(&self, spans: u64, message: &str) {
         let mut told = self.lock();
         if is_due(&mut told.rejected) {
-            tracing::warn!(endpoint = %self.endpoint, rejected_spans = spans, message, "the collector accepted a batch with reservations");
+            tracing::warn!(endpoint = %self.endpoint, signal = self.signal.as_str(), rejected_spans = spans, message, "the collector accepted a batch with reservations");
         }
     }
 
@@ -103,14 +105,15 @@ impl Health {
             return;
         }
         told.told = told.now;
-        let (endpoint, noun, why) = (&self.endpoint, self.noun, &told.why);
+        let (endpoint, why) = (&self.endpoint, &told.why);
+        let (signal, noun) = (self.signal.as_str(), self.signal.noun());
         match told.now {
-            State::Up => tracing::warn!(%endpoint, "the collector accepts {noun} again"),
+            State::Up => tracing::warn!(%endpoint, signal, "the collector accepts {noun} again"),
             State::Down => {
-                tracing::warn!(%endpoint, %why, "the collector is not available; {noun} wait in the queue")
+                tracing::warn!(%endpoint, signal, %why, "the collector is not available; {noun} wait in the queue")
             }
             State::Refusing => {
-                tracing::warn!(%endpoint, %why, "the collector refuses our {noun}; they are lost")
+                tracing::warn!(%endpoint, signal, %why, "the collector refuses our {noun}; they are lost")
             }
         }
     }
@@ -120,7 +123,7 @@ impl Health {
         let more = dropped_in_all.saturating_sub(told.dropped);
         if more > 0 && is_due(&mut told.dropping) {
             told.dropped = dropped_in_all;
-            tracing::warn!(endpoint = %self.endpoint, dropped_spans = more, "the export queue is full; spans were dropped");
+            tracing::warn!(endpoint = %self.endpoint, signal = self.signal.as_str(), dropped_spans = more, "the export queue is full; spans were dropped");
         }
     }
 

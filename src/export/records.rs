@@ -1,6 +1,7 @@
 //! Log records on their way to the collector: `opentelemetry/proto/logs/v1/logs.proto`. Whoever has a record never
 //! waits: over the bound it is dropped and counted.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
@@ -29,12 +30,41 @@ use crate::net::tls::TlsError;
 pub struct Record {
     /// When it happened.
     pub at: SystemTime,
-    /// What it is, the same for all of its kind.
-    pub body: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is.
+    pub body: Cow<'static, str>,
     /// What is to be said of it.
     pub attributes: Vec<(&'static str, Said)>,
     /// The context that it belongs to, where there is one.
     pub context: Option<(TraceId, SpanId, TraceFlags)>,
+}
+
+/// How much a record matters, by the numbers of the log data model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Of use to whoever follows the code.
+    Trace = 1,
+    /// Of use to whoever looks for a fault.
+    Debug = 5,
+    /// What happens.
+    Info = 9,
+    /// What may be wrong.
+    Warn = 13,
+    /// What is wrong.
+    Error = 17,
+}
+
+impl Severity {
+    fn as_str(self) -> &'static str {
+        match self {
+            Severity::Trace => "TRACE",
+            Severity::Debug => "DEBUG",
+            Severity::Info => "INFO",
+            Severity::Warn => "WARN",
+            Severity::Error => "ERROR",
+        }
+    }
 }
 
 /// A value of an attribute.
@@ -46,6 +76,8 @@ pub enum Said {
     Int(i64),
     /// Any number.
     Double(f64),
+    /// Yes or no.
+    Bool(bool),
 }
 
 /// The way of records out. Clones share it.
@@ -61,6 +93,11 @@ impl Records {
         if self.out.try_send(record).is_err() {
             self.metrics.dropped.inc();
         }
+    }
+
+    /// Counts records that found no room before they came here.
+    pub fn missed(&self, count: u64) {
+        self.metrics.dropped.inc_by(count);
     }
 }
 
@@ -204,6 +241,7 @@ fn log_record(record: &Record, observed: u64) -> LogRecord {
             Said::Text(text) => any_value::Value::StringValue(text.clone()),
             Said::Int(number) => any_value::Value::IntValue(*number),
             Said::Double(number) => any_value::Value::DoubleValue(*number),
+            Said::Bool(truth) => any_value::Value::BoolValue(*truth),
         };
         KeyValue { key: (*key).to_owned(), value: value(said), ..KeyValue::default() }
     };
@@ -211,9 +249,9 @@ fn log_record(record: &Record, observed: u64) -> LogRecord {
     LogRecord {
         time_unix_nano: unix_nanos(record.at),
         observed_time_unix_nano: observed,
-        severity_number: SeverityNumber::Info as i32,
-        severity_text: "INFO".to_owned(),
-        body: value(any_value::Value::StringValue(record.body.to_owned())),
+        severity_number: record.severity as i32,
+        severity_text: record.severity.as_str().to_owned(),
+        body: value(any_value::Value::StringValue(record.body.clone().into_owned())),
         attributes: record.attributes.iter().map(attribute).collect(),
         flags: context.map_or(0, |(_, _, flags)| u32::from(flags.to_u8())),
         trace_id: context.map(|(trace, ..)| trace.to_bytes().to_vec()).unwrap_or_default(),

@@ -69,7 +69,7 @@ impl Sender {
             envelope,
             gzip: AtomicBool::new(config.compression == Compression::Gzip),
             metrics,
-            health: Health::new(config.endpoint.to_string(), config.signal.noun()),
+            health: Health::new(config.endpoint.to_string(), config.signal),
             hurry,
             config,
         })
@@ -114,7 +114,7 @@ impl Sender {
 
     fn accepted(&self, encoding: Encoding, rejected: u64, message: &str) {
         if encoding == Encoding::Identity && self.gzip.swap(false, Ordering::Relaxed) {
-            tracing::warn!(endpoint = %self.config.endpoint, "the collector does not take gzip; {} are sent uncompressed from now on", self.config.signal.noun());
+            tracing::warn!(endpoint = %self.config.endpoint, signal = self.config.signal.as_str(), "the collector does not take gzip; {} are sent uncompressed from now on", self.config.signal.noun());
         }
         self.health.found(State::Up, "");
         if rejected > 0 || !message.is_empty() {

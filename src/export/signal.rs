@@ -17,6 +17,15 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Signal::Traces => "traces",
+            Signal::Metrics => "metrics",
+            Signal::Logs => "logs",
+        }
+    }
+
     /// Its part of the names of the variables.
     pub(super) fn variable(self) -> &'static str {
         match self {

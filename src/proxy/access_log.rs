@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
 use crate::export::lines::Lines;
-use crate::export::records::{Record, Records, Said};
+use crate::export::records::{Record, Records, Said, Severity};
 use crate::metrics::operations::Outcome;
 use crate::trace::time;
 
@@ -103,7 +103,13 @@ fn record(entry: Entry, end: &End) -> Record {
         ("bytes", Said::Int(i64::try_from(end.bytes).unwrap_or(i64::MAX))),
     ];
     attributes.extend(end.outcome.error.map(|error| ("error.type", Said::Text(error.to_string()))));
-    Record { at: end.at, body: "request", attributes, context: entry.context }
+    Record {
+        at: end.at,
+        severity: Severity::Info,
+        body: "request".into(),
+        attributes,
+        context: entry.context,
+    }
 }
 
 /// A text as JSON, in quotes.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, Version, header, response};
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use self::encoded::Unpacking;
@@ -388,8 +389,9 @@ impl Exchange {
         self.each(|waiting, worker| waiting.failed(worker, failure, "the response broke off"));
     }
 
-    /// The proxy answers in place of the upstream.
-    pub fn failed(&mut self, error: &ProxyError) {
+    /// The proxy answers in place of the upstream. Gives the context of the request.
+    pub fn failed(&mut self, error: &ProxyError) -> Option<(TraceId, SpanId, TraceFlags)> {
+        let context = self.first.logged_as();
         if let Waiting { span: Some(span), awaited, .. } = &mut self.first
             && awaited.is_http()
         {
@@ -397,6 +399,7 @@ impl Exchange {
         }
         let text = error.to_string();
         self.each(|waiting, worker| waiting.failed(worker, error.error_type(), &text));
+        context
     }
 
     /// The connection became a tunnel, which has closed now, or broke off in

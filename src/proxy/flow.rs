@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
 use super::begin::{self, Begun, Met};
 use super::body::{RequestBody, ResponseBody};
@@ -23,6 +24,9 @@ use super::switch;
 use super::upstream::{Guard, Upstream, unless};
 use crate::net::dial::DialError;
 use crate::net::spelling::Spelled;
+
+/// The ids of a request's context, and its flags.
+pub type Ids = (TraceId, SpanId, TraceFlags);
 
 /// Takes a request from the downstream to the upstream and the response back.
 ///
@@ -41,15 +45,15 @@ pub async fn handle(
     // hyper counts the fields of HTTP/1 alone.
     let most = connection.worker.limits().max_headers;
     if request.headers().len() > most {
-        return Ok(refuse(&connection, &ProxyError::TooManyHeaders(most)));
+        return Ok(refuse(&connection, &ProxyError::TooManyHeaders(most), None));
     }
     if let Err(error) = hop::check(&request, survey) {
-        return Ok(refuse(&connection, &error));
+        return Ok(refuse(&connection, &error, None));
     }
     let (mut head, body) = request.into_parts();
     let target = match connection.route.target(&mut head, &connection.worker.settings.originate) {
         Ok(target) => target,
-        Err(error) => return Ok(refuse(&connection, &error)),
+        Err(error) => return Ok(refuse(&connection, &error, None)),
     };
     if connection.route.tunnels() && head.method == http::Method::CONNECT {
         return Ok(switch::connect(head, body, target, connection, started).await);
@@ -260,10 +264,8 @@ fn abort(connection: &Connection, exchange: Option<Held>, error: ProxyError) -> 
 
 /// Ends an exchange with the answer of the proxy itself.
 fn fail(connection: &Connection, exchange: Option<Held>, error: &ProxyError) -> Response<ResponseBody> {
-    if let Some(mut exchange) = exchange {
-        exchange.with(|exchange| exchange.failed(error));
-    }
-    refuse(connection, error)
+    let context = exchange.and_then(|mut exchange| exchange.with(|exchange| exchange.failed(error)));
+    refuse(connection, error, context)
 }
 
 enum Refused {
@@ -277,11 +279,18 @@ fn closed(error: &hyper::Error) -> bool {
     matches!(Breakage::of(error), Breakage::Closed | Breakage::Reset)
 }
 
-/// The answer of the proxy itself, counted.
-pub fn refuse(connection: &Connection, error: &ProxyError) -> Response<ResponseBody> {
+/// The answer of the proxy itself to a request of this context, counted.
+pub fn refuse(connection: &Connection, error: &ProxyError, context: Option<Ids>) -> Response<ResponseBody> {
     connection.worker.metrics.proxy.failed(error.error_type());
     if error.status() != StatusCode::BAD_REQUEST {
-        tracing::debug!(error = %error, "request failed");
+        let (trace_id, span_id) = (context.map(|ids| ids.0), context.map(|ids| ids.1));
+        tracing::debug!(
+            %error,
+            trace_id = trace_id.map(display),
+            span_id = span_id.map(display),
+            trace_flags = context.map(|ids| display(format!("{:02x}", ids.2.to_u8()))),
+            "request failed"
+        );
     }
     error.response().map(ResponseBody::local)
 }

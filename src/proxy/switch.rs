@@ -97,10 +97,8 @@ pub async fn connect(
             Response::new(ResponseBody::local(bytes::Bytes::new()))
         }
         Err(error) => {
-            if let Some(mut exchange) = exchange {
-                exchange.with(|exchange| exchange.failed(&error));
-            }
-            refuse(&connection, &error)
+            let context = exchange.and_then(|mut exchange| exchange.with(|exchange| exchange.failed(&error)));
+            refuse(&connection, &error, context)
         }
     }
 }

@@ -36,7 +36,7 @@ enum StartError {
 
 /// Runs it until it is told to stop, and returns the exit code.
 pub(super) fn run(config: Injector) -> u8 {
-    let level = log::to_stderr(config.log_level, Format::Text);
+    let level = log::start(config.log_level, Format::Text, None);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error),

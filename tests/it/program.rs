@@ -6,6 +6,7 @@ mod access_log;
 mod admin;
 mod certificates;
 mod check;
+mod diagnostics;
 mod examples;
 mod inject;
 mod process;

@@ -177,6 +177,11 @@ impl Waiting {
         self.span.as_ref().map(|span| (span.trace_id, span.span_id, span.flags))
     }
 
+    /// What a line about it has to name: its span, or the context that the access log says.
+    pub(super) fn logged_as(&self) -> Option<(TraceId, SpanId, TraceFlags)> {
+        self.ids().or_else(|| self.log.as_ref()?.context)
+    }
+
     /// The name of its span, empty where nothing is recorded, and its age.
     pub(super) fn describe(&self) -> (String, Duration) {
         let name = self.span.as_ref().map(|span| span.name().to_owned());
