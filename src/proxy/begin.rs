@@ -11,7 +11,7 @@ mod observed;
 mod outbound;
 mod session;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
@@ -76,6 +76,8 @@ pub struct Met<'a> {
     pub survey: Survey,
     /// The address that was reached there, if any was.
     pub upstream: Option<SocketAddr>,
+    /// Our own address on the connection with it, where it is known.
+    pub local: Option<IpAddr>,
     /// When its head had arrived, on the clock that measures durations.
     pub started: Instant,
     /// The same moment on the clock of dates.

@@ -74,6 +74,7 @@ pub async fn handle(
         secure: if outbound { target.secure } else { connection.secure },
         survey,
         upstream: upstream.as_ref().ok().map(|(upstream, _)| upstream.peer),
+        local: upstream.as_ref().ok().and_then(|(upstream, _)| upstream.local),
         started: started.0,
         started_at: started.1,
     };

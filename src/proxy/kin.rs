@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::hop;
 use super::worker::{Tracer, Worker};
 use crate::net::dial;
-use crate::trace::hop::{FIELD, Said, neighbour};
+use crate::trace::hop::{FIELD, Listens, Said, neighbour};
 use crate::trace::sampler_config::Keep;
 
 /// The field in which a sidecar answers the one of its caller.
@@ -52,13 +52,16 @@ impl Kin {
         Some(kin)
     }
 
-    /// The side of a request that came from `peer` with the port where its
-    /// sidecar takes notices, if it came from one.
-    pub fn of_caller(port: Option<u16>, peer: IpAddr) -> Side {
-        match port {
-            None => Side::Silent,
-            Some(port) => Side::Answers(neighbour(SocketAddr::new(peer, port), peer, dial::is_private)),
-        }
+    /// The side of a request that came from `peer` with word of where its
+    /// sidecar takes notices, if it came from one; this sidecar takes them at the port `ours`.
+    ///
+    /// Anybody can say any address. One that is not the peer's is believed with
+    /// the port of sidecars alone, so that nobody else is ever sent a packet there.
+    pub fn of_caller(listens: Option<Listens>, peer: IpAddr, ours: u16) -> Side {
+        let Some(Listens { port, address }) = listens else { return Side::Silent };
+        let at = |ip| neighbour(SocketAddr::new(ip, port), peer, dial::is_private);
+        let said = address.filter(|_| port == ours).and_then(at);
+        Side::Answers(said.or_else(|| at(peer)))
     }
 
     fn meet(&self, neighbour: SocketAddr) {
@@ -124,5 +127,50 @@ impl Kin {
 impl Drop for Kin {
     fn drop(&mut self) {
         self.tracer.held.leave(self.trace, Instant::now());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The address of a caller that says another one than it comes from, which no peer can prove.
+    #[test]
+    fn what_a_caller_says_of_itself_is_believed_of_sidecars_only() {
+        let cases = [
+            // Behind address translation, and behind the proxy of a mesh in the pod.
+            ("10.0.0.7", 14020, "10.0.0.1", "10.0.0.7:14020"),
+            ("10.0.0.7", 14020, "127.0.0.6", "10.0.0.7:14020"),
+            ("fd00::7", 14020, "fd00::1", "[fd00::7]:14020"),
+            ("::ffff:10.0.0.7", 14020, "10.0.0.1", "10.0.0.7:14020"),
+            ("10.0.0.7", 14020, "10.0.0.7", "10.0.0.7:14020"),
+            // Another port is one of the peer's.
+            ("10.0.0.7", 8125, "10.0.0.1", "10.0.0.1:8125"),
+            // Not in the network, or on this machine.
+            ("8.8.8.8", 14020, "10.0.0.1", "10.0.0.1:14020"),
+            ("255.255.255.255", 14020, "10.0.0.1", "10.0.0.1:14020"),
+            ("224.0.0.1", 14020, "10.0.0.1", "10.0.0.1:14020"),
+            ("ff02::1", 14020, "10.0.0.1", "10.0.0.1:14020"),
+            ("127.0.0.1", 14020, "10.0.0.1", "10.0.0.1:14020"),
+            ("::1", 14020, "10.0.0.1", "10.0.0.1:14020"),
+        ];
+        for (address, port, peer, expect) in cases {
+            let listens = Listens { port, address: address.parse().ok() };
+            let side = Kin::of_caller(Some(listens), peer.parse().unwrap(), 14020);
+            assert_eq!(side, Side::Answers(expect.parse().ok()), "{address} {port} of {peer}");
+        }
+        let nowhere = |address: &str, port, peer: &str, ours| {
+            let listens = Listens { port, address: address.parse().ok() };
+            let side = Kin::of_caller(Some(listens), peer.parse().unwrap(), ours);
+            assert_eq!(side, Side::Answers(None), "{address} {port} of {peer}");
+        };
+        nowhere("10.0.0.7", 14020, "8.8.8.8", 14020);
+        nowhere("10.0.0.7", 0, "10.0.0.1", 0);
+        nowhere("10.0.0.7", 0, "10.0.0.1", 14020);
+        let plain = Listens { port: 14020, address: None };
+        let side = Kin::of_caller(Some(plain), "10.0.0.1".parse().unwrap(), 14020);
+        assert_eq!(side, Side::Answers("10.0.0.1:14020".parse().ok()));
+        assert_eq!(Kin::of_caller(None, "10.0.0.1".parse().unwrap(), 14020), Side::Silent);
     }
 }

@@ -78,6 +78,7 @@ pub async fn connect(
         secure: false,
         survey: Survey::of(&head.headers),
         upstream: dialled.as_ref().ok().map(|(_, peer)| *peer),
+        local: None,
         started: started.0,
         started_at: started.1,
     };

@@ -38,7 +38,7 @@ pub struct Upstream {
     target: Arc<Target>,
     /// The address that was reached.
     pub peer: SocketAddr,
-    /// Our own address on it, where loops are looked for.
+    /// Our own address on it, where that is of interest.
     pub local: Option<IpAddr>,
     signals: Arc<Signals>,
     protocol: Handle,

@@ -3,7 +3,7 @@
 
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
-use super::hop::{Member, NOTICE_MARK};
+use super::hop::{Listens, Marks, Member};
 use super::sampler::{Decision, Ot};
 use crate::w3c::encode_hex;
 use crate::w3c::ot::{self, OtelState};
@@ -47,8 +47,9 @@ impl TraceContext {
 
     /// Where the sidecar that sent it takes notices, if it comes from one
     /// itself: somebody who passes the state on has a span of another id.
-    pub fn notices(&self) -> Option<u16> {
-        self.member().filter(|member| member.span == self.parent.span_id)?.notices
+    pub fn notices(&self) -> Option<Listens> {
+        let member = self.member().filter(|member| member.span == self.parent.span_id)?;
+        Some(Listens { port: member.notices?, address: member.address })
     }
 
     /// The state as others may see it: without the marks that are for one hop.
@@ -226,13 +227,13 @@ impl Outgoing {
         Outgoing::new(parent, tracestate)
     }
 
-    /// Marks the context of a span of ours with the port where its sidecar
-    /// takes notices; only the sidecar of the next hop may see that.
-    pub fn announce(&mut self, port: u16) {
+    /// Marks the context of a span of ours with where its sidecar takes
+    /// notices; only the sidecar of the next hop may see that.
+    pub fn announce(&mut self, listens: Listens) {
         let place = MEMBER.len() + 1 + 16;
         let is_ours = self.tracestate.starts_with(MEMBER) && self.tracestate.len() >= place;
         if is_ours && self.tracestate.is_char_boundary(place) {
-            self.tracestate.insert_str(place, &format!("{NOTICE_MARK}{port}"));
+            self.tracestate.insert_str(place, Marks::of(listens).as_str());
         }
     }
 
@@ -432,10 +433,11 @@ mod tests {
             Some(&parent),
             &decision,
         );
-        out.announce(14020);
-        assert_eq!(out.tracestate, "mt=b7ad6b7169203331;n14020,x=1");
+        let listens = Listens { port: 14020, address: "10.0.0.7".parse().ok() };
+        out.announce(listens);
+        assert_eq!(out.tracestate, "mt=b7ad6b7169203331;n14020;a10.0.0.7,x=1");
         let received = context(A, &out.tracestate);
-        assert_eq!((received.notices(), received.mesh_span()), (Some(14020), Some(span)));
+        assert_eq!((received.notices(), received.mesh_span()), (Some(listens), Some(span)));
         assert!(received.is_marked() && !received.is_shim_marked());
         assert_eq!(received.state_without_mark(), "mt=b7ad6b7169203331,x=1");
         let passed = Outgoing::passed_on(&received, &decision, || SpanId::INVALID);
@@ -443,7 +445,7 @@ mod tests {
         // Whoever has a span of its own is not the sidecar that wrote it.
         assert_eq!(context(B, &out.tracestate).notices(), None);
         let mut foreign = Outgoing::unrecorded_root(received.parent.trace_id, span);
-        foreign.announce(1);
+        foreign.announce(listens);
         assert_eq!(foreign.tracestate, "");
     }
 }

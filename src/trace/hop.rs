@@ -5,6 +5,7 @@
 //! All of it comes from the network, and nothing here trusts it: what is not
 //! exactly of the form that is described is as if it were not there.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use opentelemetry::trace::{SpanId, TraceId};
@@ -15,6 +16,13 @@ pub const SHIM_MARK: &str = ";s";
 /// Follows our span there, with the port for notices, where the sidecar of the
 /// caller wants to hear of a trace that is kept. Port 0 takes no notices.
 pub const NOTICE_MARK: &str = ";n";
+
+/// Follows that, with the address from which the sidecar of the caller sees
+/// itself calling. What stands between the two may call from another one.
+pub const ADDRESS_MARK: &str = ";a";
+
+/// The longest text of both: a port, and an address of IPv6 that ends like one of IPv4.
+const MAX_MARKS_BYTES: usize = NOTICE_MARK.len() + 5 + ADDRESS_MARK.len() + 45;
 
 /// The field of a response in which a sidecar answers one that left that mark.
 pub const FIELD: &str = "meshtrace-hop";
@@ -31,6 +39,45 @@ pub struct Member {
     pub shim: bool,
     /// Where the sidecar that wrote it takes notices.
     pub notices: Option<u16>,
+    /// Its own address, as it says.
+    pub address: Option<IpAddr>,
+}
+
+/// Where the sidecar of a caller says that it takes notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listens {
+    /// The port; 0 takes none.
+    pub port: u16,
+    /// The address.
+    pub address: Option<IpAddr>,
+}
+
+/// The marks that say so, in a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    bytes: [u8; MAX_MARKS_BYTES],
+    length: usize,
+}
+
+impl Marks {
+    /// Writes them.
+    pub fn of(listens: Listens) -> Self {
+        let mut bytes = [0; MAX_MARKS_BYTES];
+        let mut rest = &mut bytes[..];
+        let Listens { port, address } = listens;
+        // Both fit.
+        let _ = match address {
+            Some(address) => write!(rest, "{NOTICE_MARK}{port}{ADDRESS_MARK}{address}"),
+            None => write!(rest, "{NOTICE_MARK}{port}"),
+        };
+        let length = MAX_MARKS_BYTES - rest.len();
+        Marks { bytes, length }
+    }
+
+    /// Their text.
+    pub fn as_str(&self) -> &str {
+        self.bytes.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
 }
 
 impl Member {
@@ -41,10 +88,15 @@ impl Member {
         // The parser of the id also takes signs, which no id has.
         let is_id = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let span = SpanId::from_hex(id).ok().filter(|id| is_id && *id != SpanId::INVALID)?;
-        let mut member = Member { span, shim: false, notices: None };
+        let mut member = Member { span, shim: false, notices: None, address: None };
         while !rest.is_empty() {
             if let Some(after) = rest.strip_prefix(SHIM_MARK).filter(|_| !member.shim) {
                 member.shim = true;
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix(ADDRESS_MARK).filter(|_| member.address.is_none()) {
+                let end = after.find(';').unwrap_or(after.len());
+                let (address, after) = after.split_at_checked(end)?;
+                member.address = Some(address.parse().ok()?);
                 rest = after;
             } else {
                 let after = rest.strip_prefix(NOTICE_MARK).filter(|_| member.notices.is_none())?;
@@ -59,7 +111,7 @@ impl Member {
 
     /// Whether it says more than its span, which is between two hops only.
     pub fn is_marked(&self) -> bool {
-        self.shim || self.notices.is_some()
+        self.shim || self.notices.is_some() || self.address.is_some()
     }
 }
 
@@ -148,8 +200,10 @@ pub fn fuzz_hop(data: &[u8]) {
     }
     if let Some(member) = std::str::from_utf8(data).ok().and_then(Member::parse) {
         let mut text = member.span.to_string();
-        if let Some(port) = member.notices {
-            text.push_str(&format!("{NOTICE_MARK}{port}"));
+        match (member.notices, member.address) {
+            (Some(port), address) => text.push_str(Marks::of(Listens { port, address }).as_str()),
+            (None, Some(address)) => text.push_str(&format!("{ADDRESS_MARK}{address}")),
+            (None, None) => {}
         }
         if member.shim {
             text.push_str(SHIM_MARK);
@@ -168,7 +222,10 @@ mod tests {
     #[test]
     fn a_member_is_a_span_and_known_marks() {
         let span = SpanId::from_hex(ID).unwrap();
-        let member = |shim, notices| Some(Member { span, shim, notices });
+        let member = |shim, notices| Some(Member { span, shim, notices, address: None });
+        let at = |notices, address: &str| {
+            Some(Member { span, shim: false, notices, address: address.parse().ok() })
+        };
         let cases = [
             ("", member(false, None)),
             (";s", member(true, None)),
@@ -176,6 +233,15 @@ mod tests {
             (";n0", member(false, Some(0))),
             (";n14020;s", member(true, Some(14020))),
             (";s;n1", member(true, Some(1))),
+            (";n14020;a10.0.0.7", at(Some(14020), "10.0.0.7")),
+            (";n14020;afd00::1", at(Some(14020), "fd00::1")),
+            (";a10.0.0.7;n1", at(Some(1), "10.0.0.7")),
+            (";a10.0.0.7", at(None, "10.0.0.7")),
+            (";a", None),
+            (";a10.0.0", None),
+            (";a10.0.0.7:1", None),
+            (";a10.0.0.7;a10.0.0.7", None),
+            (";apod", None),
             (";t", None),
             (";", None),
             (";s;s", None),
@@ -191,6 +257,18 @@ mod tests {
         for text in ["", "1", "+0f067aa0ba902b7", "0000000000000000", "00F067AA0BA902B7", "00f067aa0ba902b"] {
             assert_eq!(Member::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn marks_have_room_for_any_address() {
+        for address in [None, "10.0.0.7".parse().ok(), "1111:2222:3333:4444:5555:6666:7777:8888".parse().ok()]
+        {
+            let listens = Listens { port: 65_535, address };
+            let member = Member::parse(&format!("{ID}{}", Marks::of(listens).as_str())).unwrap();
+            assert_eq!((member.notices, member.address), (Some(65_535), address));
+        }
+        // With its key the member is far from the length at which others may drop it first.
+        assert!("mt=".len() + ID.len() + MAX_MARKS_BYTES + SHIM_MARK.len() < 128);
     }
 
     #[test]
@@ -257,7 +335,7 @@ mod tests {
         };
         let seeds: [Vec<u8>; 4] = [
             encode_notice(&[TraceId::from_bytes([7; 16]), TraceId::from_bytes([9; 16])]),
-            format!("{ID};n14020;s").into_bytes(),
+            format!("{ID};n14020;a10.0.0.7;s").into_bytes(),
             b"10.0.0.7:14020;kept".to_vec(),
             b"[fd00::1]:14020;more;kept".to_vec(),
         ];
@@ -269,7 +347,7 @@ mod tests {
                     0 => data[at] = roll(256) as u8,
                     1 => data[at] ^= 1 << roll(8),
                     2 => data.truncate(at + 1),
-                    _ => data.insert(at, b";n0s:kept-"[roll(10)]),
+                    _ => data.insert(at, b";n0s:kept-a."[roll(12)]),
                 }
             }
             fuzz_hop(&data);

@@ -1,9 +1,12 @@
 //! How a request that is recorded only to be kept learns of the hops next to it.
 
+use std::net::IpAddr;
+
 use super::Start;
 use crate::net::dial;
 use crate::proxy::kin::{Kin, Side};
 use crate::trace::context::{Outgoing, TraceContext};
+use crate::trace::hop::Listens;
 use crate::trace::span::Span;
 
 impl Start<'_> {
@@ -12,8 +15,10 @@ impl Start<'_> {
         if span.flags.is_sampled() {
             return None;
         }
-        let side = Kin::of_caller(parent.and_then(TraceContext::notices), self.met.downstream.address.ip());
-        Kin::enter(&self.worker.tracer, span.trace_id, side)
+        let tracer = &self.worker.tracer;
+        let listens = parent.and_then(TraceContext::notices);
+        let side = Kin::of_caller(listens, self.met.downstream.address.ip(), tracer.notices.port());
+        Kin::enter(tracer, span.trace_id, side)
     }
 
     /// The same of a call. Where context may go, and stays in the network, the
@@ -26,8 +31,16 @@ impl Start<'_> {
         let near = allowed && self.met.upstream.is_some_and(|address| dial::is_private(address.ip()));
         let kin = Kin::enter(tracer, span.trace_id, if near { Side::Asked } else { Side::Silent })?;
         if near {
-            outgoing.announce(tracer.notices.port());
+            outgoing.announce(self.listens(tracer.notices.port()));
         }
         Some(kin)
+    }
+
+    /// Where notices reach us, for the server of a call. On the way there our
+    /// address may be replaced by another, so it is said; but not the one that
+    /// each machine has for itself.
+    fn listens(&self, port: u16) -> Listens {
+        let own = |ip: &IpAddr| port != 0 && dial::is_private(*ip) && !ip.is_loopback();
+        Listens { port, address: self.met.local.map(|ip| ip.to_canonical()).filter(own) }
     }
 }

@@ -36,7 +36,7 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// None yet, for this downstream connection. `finds_loops` says whether
-    /// our own address matters, which costs a question to the kernel, and
+    /// our own address matters in any case, which costs a question to the kernel, and
     /// `reached` is the first connection where it is there already.
     pub fn new(downstream: &Arc<Watched>, finds_loops: bool, reached: Option<Reached>) -> Self {
         Upstreams {
@@ -100,7 +100,9 @@ impl Upstreams {
         by: tokio::time::Instant,
     ) -> Result<Reached, DialError> {
         let (tcp, peer) = worker.dial(&target.server).await?;
-        let local = if self.finds_loops { tcp.local_addr().ok() } else { None };
+        // With `keep` it is where servers can tell us what became of a trace.
+        let asked = self.finds_loops || worker.tracer.policy.now().keep.is_some();
+        let local = if asked { tcp.local_addr().ok() } else { None };
         let mut transport = Transport::Tcp(tcp);
         if target.secure {
             // In a box, because it would make every exchange larger.

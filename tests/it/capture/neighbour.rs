@@ -28,10 +28,10 @@ struct Seen {
 }
 
 /// A proxy that copies bytes to where they were meant to go, and remembers.
-struct Neighbour(Arc<Mutex<Vec<Seen>>>);
+pub(super) struct Neighbour(Arc<Mutex<Vec<Seen>>>);
 
 impl Neighbour {
-    fn start(net: &Net) -> Neighbour {
+    pub(super) fn start(net: &Net) -> Neighbour {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         for port in [FROM_OUTSIDE, FROM_INSIDE] {
             let seen = Arc::clone(&seen);
@@ -81,7 +81,7 @@ fn pass_on(port: u16, mut client: TcpStream, seen: &Mutex<Vec<Seen>>) {
 }
 
 /// The rules of Istio in the text of nftables and of iptables.
-const NFT: &str = "table ip istio {
+pub(super) const NFT: &str = "table ip istio {
     chain pre { type nat hook prerouting priority -100;
         tcp dport { 15008, 15020, 15021, 15090 } return
         meta l4proto tcp redirect to :15006

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::{KEEP, UNSAMPLED, ok};
 use crate::support::mesh::{
-    Answer, Call, Era, Mesh, PATIENCE, Server, is_error, modern_call, notification, request,
+    Answer, Call, Era, Mesh, PATIENCE, Server, event, is_error, legacy_call, modern_call, notification,
+    request,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -220,6 +221,86 @@ async fn a_failure_after_the_head_is_told_the_caller() {
         assert!(hop::parse_notice(&packet[..length]).unwrap().eq([trace()]));
         mesh.stop().await;
     }
+}
+
+/// A question in the stream of a request that the client refuses: the trace is that of the request, whose caller hears of it
+/// while the request still goes on.
+#[tokio::test]
+async fn a_question_that_fails_is_told_the_caller_of_its_request() {
+    let mesh = Mesh::start().await;
+    let open = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let server = Server::start(move |asked| {
+        let open = std::sync::Arc::clone(&open);
+        async move {
+            if asked.json()["method"].is_null() {
+                return Answer::status(202, "");
+            }
+            let (pieces, answer) = Answer::pieces("text/event-stream");
+            let question = json!({"jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": {}});
+            pieces.send(Ok(event(&question).into())).await.unwrap();
+            open.lock().unwrap().push(pieces);
+            answer
+        }
+    });
+    let server = server.await;
+    let sidecar = mesh.sidecar().admin().inbound(server.address).yaml(KEEP).start();
+    let caller = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = caller.local_addr().unwrap().port();
+    let context = json!({"traceparent": UNSAMPLED, "tracestate": format!("mt=b7ad6b7169203331;n{port}")});
+    let mut call = legacy_call(1, context).open(sidecar.inbound()).await;
+    call.read_until("elicitation").await;
+    let refusal = json!({"jsonrpc": "2.0", "id": 7, "error": {"code": -1, "message": "no"}});
+    Call::post(refusal.to_string()).header("mcp-session-id", "s-1").send(sidecar.inbound()).await;
+    let mut packet = [0; 100];
+    let read = tokio::time::timeout(PATIENCE, caller.recv_from(&mut packet));
+    let (length, _) = read.await.expect("a notice").unwrap();
+    assert!(hop::parse_notice(&packet[..length]).unwrap().eq([trace()]));
+    drop(call);
+    let mut why: Vec<_> = mesh
+        .stop()
+        .await
+        .iter()
+        .map(|span| (span.name.clone(), span.attribute("meshtrace.sampling.reason")))
+        .collect();
+    why.sort_by_key(|(name, _)| name.clone());
+    assert_eq!(
+        why,
+        [("elicitation/create".to_owned(), json!("error")), ("tools/call add".to_owned(), json!("trace"))]
+    );
+}
+
+/// A caller that says another address than it comes from: it hears there on the port of sidecars, and on no other.
+#[tokio::test]
+async fn an_address_that_is_said_is_one_of_a_sidecar() {
+    let mesh = Mesh::start().await;
+    let server = Server::answering(|_| Answer::json(&is_error(&1.into()))).await;
+    let sidecar = mesh.sidecar().admin().inbound(server.address).yaml(KEEP).start();
+    let reply = call_from(9).send(sidecar.inbound()).await;
+    let ours = hop::Said::parse(reply.headers[hop::FIELD].as_bytes()).unwrap().at.unwrap().port();
+    let socket = |address: &str, port| {
+        let socket = UdpSocket::bind((address, port)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        tokio::net::UdpSocket::from_std(socket).unwrap()
+    };
+    let there = socket("127.0.0.2", ours);
+    let here = socket("127.0.0.1", 0);
+    let other = here.local_addr().unwrap().port();
+    let decoy = UdpSocket::bind(("127.0.0.2", other)).unwrap();
+    decoy.set_nonblocking(true).unwrap();
+    for (number, (port, hears)) in [(ours, &there), (other, &here)].into_iter().enumerate() {
+        let trace = format!("{}af7651916cd43dd8448eb211c80319c", number + 1);
+        let context = json!({
+            "traceparent": format!("00-{trace}-b7ad6b7169203331-02"),
+            "tracestate": format!("mt=b7ad6b7169203331;n{port};a127.0.0.2"),
+        });
+        modern_call(1, context).send(sidecar.inbound()).await;
+        let mut packet = [0; 100];
+        let read = tokio::time::timeout(PATIENCE, hears.recv_from(&mut packet));
+        let (length, _) = read.await.expect("a notice").unwrap();
+        assert!(hop::parse_notice(&packet[..length]).unwrap().eq([TraceId::from_hex(&trace).unwrap()]));
+    }
+    assert!(decoy.recv_from(&mut [0; 100]).is_err(), "nobody but a sidecar is sent anything there");
+    mesh.stop().await;
 }
 
 /// Strangers who guess: nothing is sent, nothing grows, and all of it is counted.
