@@ -106,7 +106,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
             Ok(()) => (Some(&message), None),
             Err(Doubt::Batch) => match begin_batch(worker, met, head, &bytes) {
                 Some((spliced, exchange)) => {
-                    let body = RequestBody::Whole(Some(spliced.unwrap_or(bytes)), reserved);
+                    let body = RequestBody::whole(spliced.unwrap_or(bytes), reserved);
                     return Begun { body, exchange };
                 }
                 None => (None, Some("not_understood")),
@@ -133,7 +133,7 @@ pub fn begin(worker: &Arc<Worker>, met: Met<'_>, head: &mut request::Parts, read
     });
     let body = match unread {
         Some((body, _)) => body,
-        None => RequestBody::Whole(Some(spliced.unwrap_or(bytes)), reserved),
+        None => RequestBody::whole(spliced.unwrap_or(bytes), reserved),
     };
     Begun { body, exchange }
 }

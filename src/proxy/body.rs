@@ -22,17 +22,19 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// How many bytes of small frames that are ready together are written as one.
 const MERGE_BYTES: usize = 16 * 1024;
 
-/// A request body on its way upstream.
+/// A request body on its way upstream. In a box, because a request is handed
+/// on many times.
 #[derive(Debug)]
-pub enum RequestBody {
+pub struct RequestBody(Box<Contents>);
+
+#[derive(Debug)]
+enum Contents {
     /// Read whole by the message view, perhaps with context spliced in; with
-    /// its share of what all held bodies may take.
-    Whole(Option<Bytes>, Option<Reserved>),
+    /// its share of what all held bodies may take, which it gives back when it goes.
+    Whole { body: Option<Bytes>, _share: Option<Reserved> },
     /// Not read, or only begun: what was read goes first, the rest follows.
     Stream {
-        /// What the message view took and gives back, a failure included: a
-        /// body that broke off must not look like one that ended.
-        first: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+        first: Begun,
         /// The rest, which may hold trailers.
         rest: Incoming,
         /// Closed until the upstream wants the body.
@@ -40,24 +42,47 @@ pub enum RequestBody {
     },
 }
 
+/// What the message view took and gives back, a failure included: a body that
+/// broke off must not look like one that ended.
+pub type Begun = VecDeque<Result<Frame<Bytes>, hyper::Error>>;
+
 impl Default for RequestBody {
     /// A body of no bytes.
     fn default() -> Self {
-        RequestBody::Whole(None, None)
+        RequestBody(Box::new(Contents::Whole { body: None, _share: None }))
     }
 }
 
 impl RequestBody {
+    /// A body that was read whole, with its share of what may be held.
+    pub fn whole(body: Bytes, reserved: Option<Reserved>) -> Self {
+        RequestBody(Box::new(Contents::Whole { body: Some(body), _share: reserved }))
+    }
+
     /// A body that streams through unread.
     pub fn stream(rest: Incoming) -> Self {
-        RequestBody::Stream { first: VecDeque::new(), rest, gate: None }
+        RequestBody::begun(Begun::new(), rest)
+    }
+
+    /// A body that streams through behind what was read of it.
+    pub fn begun(first: Begun, rest: Incoming) -> Self {
+        RequestBody(Box::new(Contents::Stream { first, rest, gate: None }))
+    }
+
+    /// Has a body that streams wait at a gate.
+    pub fn wait_at(&mut self, gate: Gate) {
+        if let Contents::Stream { gate: place, .. } = &mut *self.0 {
+            *place = Some(gate);
+        }
     }
 
     /// The same body once more, where all of it is here.
     pub fn again(&self) -> Option<Self> {
-        match self {
-            RequestBody::Whole(body, _) => Some(RequestBody::Whole(body.clone(), None)),
-            RequestBody::Stream { .. } => self.is_end_stream().then(RequestBody::default),
+        match &*self.0 {
+            Contents::Whole { body, .. } => {
+                Some(RequestBody(Box::new(Contents::Whole { body: body.clone(), _share: None })))
+            }
+            Contents::Stream { .. } => self.is_end_stream().then(RequestBody::default),
         }
     }
 }
@@ -70,9 +95,9 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            RequestBody::Whole(body, _) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
-            RequestBody::Stream { first, rest, gate } => {
+        match &mut *self.get_mut().0 {
+            Contents::Whole { body, .. } => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Contents::Stream { first, rest, gate } => {
                 if let Some(item) = first.pop_front() {
                     return Poll::Ready(Some(item.map_err(BodyError::from)));
                 }
@@ -86,16 +111,16 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            RequestBody::Whole(body, _) => body.as_ref().is_none_or(Bytes::is_empty),
-            RequestBody::Stream { first, rest, .. } => first.is_empty() && rest.is_end_stream(),
+        match &*self.0 {
+            Contents::Whole { body, .. } => body.as_ref().is_none_or(Bytes::is_empty),
+            Contents::Stream { first, rest, .. } => first.is_empty() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            RequestBody::Whole(body, _) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
-            RequestBody::Stream { first, rest, .. } => {
+        match &*self.0 {
+            Contents::Whole { body, .. } => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
+            Contents::Stream { first, rest, .. } => {
                 let ahead: u64 = first.iter().map(data_length).sum();
                 let hint = rest.size_hint();
                 let mut sum = SizeHint::new();

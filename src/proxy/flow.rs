@@ -157,9 +157,7 @@ impl Forward {
         let downstream = self.asked.upgrade.then(|| hyper::upgrade::on(&mut *request));
         if self.asked.expect && request.version() == Version::HTTP_11 {
             let gate = Gate::on(request, self.connection.worker.limits().expect_timeout);
-            if let RequestBody::Stream { gate: slot, .. } = request.body_mut() {
-                *slot = Some(gate);
-            }
+            request.body_mut().wait_at(gate);
         }
         downstream
     }

@@ -59,24 +59,25 @@ impl Survey {
         let mut seen = 0;
         for (name, value) in headers {
             let name = name.as_str();
-            // The first byte tells most names apart.
-            let field = match name.as_bytes()[0] {
-                b'c' | b'u' if matches!(name, "connection" | "upgrade") => Survey::HOP,
-                b'c' if name == "content-type" && seen & Survey::CONTENT_TYPE.0 == 0 => {
+            // The first byte and the length tell most names apart.
+            let field = match (name.as_bytes()[0], name.len()) {
+                (b'c', 10) if name == "connection" => Survey::HOP,
+                (b'u', 7) if name == "upgrade" => Survey::HOP,
+                (b'c', 12) if name == "content-type" && seen & Survey::CONTENT_TYPE.0 == 0 => {
                     Survey::content_type(value)
                 }
-                b'c' if name == "content-encoding" => Survey::CONTENT_ENCODING,
-                b'c' if matches!(name, "content-digest" | "content-md5") => Survey::SIGNED,
-                b'e' if name == "expect" => Survey::EXPECT,
-                b't' if name == "transfer-encoding" => Survey::TRANSFER_ENCODING,
-                b't' if matches!(name, "traceparent" | "tracestate") => Survey::TRACE,
-                b'b' if name == "baggage" => Survey::BAGGAGE,
-                b'b' if name == "b3" => Survey::TRACE,
-                b'm' if name.starts_with("mcp-") => Survey::MCP,
-                b'x' if name.starts_with("x-b3-") => Survey::TRACE,
-                b'x' if matches!(name, MESH_TRACE_ID | "x-mesh-timeout") => Survey::MESH,
-                b'a' if name == "authorization" => Survey::SIGNED,
-                b'd' | b'r' | b's' | b'x' if is_signature(name) => Survey::SIGNED,
+                (b'c', 16) if name == "content-encoding" => Survey::CONTENT_ENCODING,
+                (b'c', 11 | 14) if matches!(name, "content-digest" | "content-md5") => Survey::SIGNED,
+                (b'e', 6) if name == "expect" => Survey::EXPECT,
+                (b't', 17) if name == "transfer-encoding" => Survey::TRANSFER_ENCODING,
+                (b't', 10 | 11) if matches!(name, "traceparent" | "tracestate") => Survey::TRACE,
+                (b'b', 7) if name == "baggage" => Survey::BAGGAGE,
+                (b'b', 2) if name == "b3" => Survey::TRACE,
+                (b'm', _) if name.starts_with("mcp-") => Survey::MCP,
+                (b'x', _) if name.starts_with("x-b3-") => Survey::TRACE,
+                (b'x', _) if matches!(name, MESH_TRACE_ID | "x-mesh-timeout") => Survey::MESH,
+                (b'a', 13) if name == "authorization" => Survey::SIGNED,
+                (b'd' | b'r' | b's' | b'x', _) if is_signature(name) => Survey::SIGNED,
                 _ => continue,
             };
             seen |= field.0;

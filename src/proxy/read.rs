@@ -247,6 +247,6 @@ impl Reader<'_> {
         let data = Some(self.data()).filter(|data| !data.is_empty());
         let first: VecDeque<_> =
             data.map(|data| Ok(Frame::data(data))).into_iter().chain(self.last).collect();
-        Read::Unread(RequestBody::Stream { first, rest: self.body, gate: None }, why)
+        Read::Unread(RequestBody::begun(first, self.body), why)
     }
 }

@@ -50,8 +50,19 @@ pub fn for_each_value<'t>(text: &'t [u8], mut accept: impl FnMut(&'t [u8]) -> bo
 }
 
 fn is_word(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+    WORD[usize::from(*byte)]
 }
+
+/// Which bytes belong to words.
+const WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
 
 fn is_value(word: &[u8]) -> bool {
     VALUE_BYTES.contains(&word.len())
