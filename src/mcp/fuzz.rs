@@ -45,6 +45,7 @@ pub fn fuzz_message(data: &[u8]) {
         (Err(_), Err(_)) => {}
     }
     compare_readers(data);
+    compare_looks(data);
 }
 
 /// Reads `data` as the arguments of a call of MCP Mesh and compares with an independent parser.
@@ -66,6 +67,16 @@ pub fn fuzz_mesh(data: &[u8]) {
     let nothing = pairs.iter().all(|(found, _)| found.is_none());
     for (found, wanted) in pairs {
         assert!(nothing || found.map(|text| text.decode()).as_deref() == wanted.as_str(), "{tree}");
+    }
+}
+
+/// Whether a body is text is found out before it is read or while it is, to the same outcome.
+fn compare_looks(data: &[u8]) {
+    let (mut before, mut meanwhile) = (Message::default(), Message::default());
+    let verdict = before.read_checked(data);
+    assert_eq!(meanwhile.read_unchecked(data), verdict);
+    if verdict.is_ok() {
+        assert_eq!(format!("{before:?}"), format!("{meanwhile:?}"));
     }
 }
 

@@ -4,14 +4,31 @@
 //! for at run time; the crate `fearless_simd` hands out the proof that they are there, and lets
 //! code run that is compiled for them. Everywhere else vectors of 16 bytes do.
 
+use ::wide::u8x16;
+
 use super::block::{self, BLOCK, Block};
 
-/// Two blocks, which are looked at together where nothing is expected in them.
-pub(super) const PAIR: usize = 2 * BLOCK;
+/// Four blocks, which are looked at together where nothing is expected in them.
+pub(super) const GROUP: usize = 4 * BLOCK;
+
+/// Four blocks.
+pub(super) type Group = [u8; GROUP];
 
 /// A way to look at blocks. Its functions are inlined, so that all that is done with one is
 /// compiled for it.
 pub(super) trait Lanes: Copy {
+    /// The bits of all bytes that were shown to it, or-ed together lane by lane.
+    type Seen: Copy;
+
+    /// Nothing shown.
+    fn nothing(self) -> Self::Seen;
+
+    /// Shows it the bytes of a block.
+    fn see(self, seen: Self::Seen, block: &Block) -> Self::Seen;
+
+    /// Whether all that was shown is ASCII.
+    fn is_ascii(self, seen: Self::Seen) -> bool;
+
     /// The bytes that are `wanted` once the bits `set` are set in them.
     fn equal_with(self, block: &Block, set: u8, wanted: u8) -> u64;
 
@@ -21,11 +38,20 @@ pub(super) trait Lanes: Copy {
         self.equal_with(block, 0, wanted)
     }
 
-    /// Whether any byte is `one`, or `other` once the bits `set` are set in it.
-    fn has_either(self, block: &Block, one: u8, set: u8, other: u8) -> bool;
+    /// The bytes that are a backslash, a number sign, an apostrophe or a slash.
+    fn signs(self, block: &Block) -> u64;
 
-    /// Whether any byte of two blocks is `wanted`.
-    fn has(self, pair: &[u8; PAIR], wanted: u8) -> bool;
+    /// Whether any byte is such a sign.
+    fn has_sign(self, group: &Group) -> bool;
+
+    /// Whether any byte is a quote.
+    fn has_quote(self, group: &Group) -> bool;
+
+    /// Whether any byte is a quote or not ASCII.
+    fn has_quote_or_more(self, group: &Group) -> bool;
+
+    /// [`between`](block::between) for each of four blocks.
+    fn between(self, bits: [u64; 4]) -> [u64; 4];
 }
 
 /// The vectors that every processor of its kind has.
@@ -33,20 +59,55 @@ pub(super) trait Lanes: Copy {
 pub(super) struct Plain;
 
 impl Lanes for Plain {
+    type Seen = u8x16;
+
+    #[inline(always)]
+    fn nothing(self) -> u8x16 {
+        u8x16::ZERO
+    }
+
+    #[inline(always)]
+    fn see(self, seen: u8x16, block: &Block) -> u8x16 {
+        block.as_chunks().0.iter().fold(seen, |seen, bytes| seen | u8x16::new(*bytes))
+    }
+
+    #[inline(always)]
+    fn is_ascii(self, seen: u8x16) -> bool {
+        // The mask of a comparison has the top bit of each byte, and so has this.
+        seen.to_bitmask() == 0
+    }
+
     #[inline(always)]
     fn equal_with(self, block: &Block, set: u8, wanted: u8) -> u64 {
         block::equal_with(block, set, wanted)
     }
 
     #[inline(always)]
-    fn has_either(self, block: &Block, one: u8, set: u8, other: u8) -> bool {
-        (block::equal_with(block, 0, one) | block::equal_with(block, set, other)) != 0
+    fn signs(self, block: &Block) -> u64 {
+        // A number sign, an apostrophe, a slash, and a plus, which numbers have.
+        let four = block::equal_with(block, 0x0c, b'/') & !block::equal_with(block, 0, b'+');
+        four | block::equal_with(block, 0, b'\\')
     }
 
     #[inline(always)]
-    fn has(self, pair: &[u8; PAIR], wanted: u8) -> bool {
-        pair.as_chunks::<BLOCK>().0.iter().fold(0, |found, block| found | block::equal_with(block, 0, wanted))
-            != 0
+    fn has_sign(self, group: &Group) -> bool {
+        group.as_chunks().0.iter().fold(0, |found, block| found | self.signs(block)) != 0
+    }
+
+    #[inline(always)]
+    fn has_quote(self, group: &Group) -> bool {
+        group.as_chunks().0.iter().fold(0, |found, block| found | self.equal(block, b'"')) != 0
+    }
+
+    #[inline(always)]
+    fn has_quote_or_more(self, group: &Group) -> bool {
+        let seen = group.as_chunks().0.iter().fold(self.nothing(), |seen, block| self.see(seen, block));
+        self.has_quote(group) || !self.is_ascii(seen)
+    }
+
+    #[inline(always)]
+    fn between(self, bits: [u64; 4]) -> [u64; 4] {
+        bits.map(block::between)
     }
 }
 
@@ -54,12 +115,27 @@ impl Lanes for Plain {
 mod wide {
     use fearless_simd::prelude::*;
     use fearless_simd::x86::Avx2;
-    use fearless_simd::{mask8x32, u8x32};
+    use fearless_simd::{i8x32, mask8x32, u8x32, u64x4};
 
-    use super::{BLOCK, Block, Lanes, PAIR};
+    use super::{BLOCK, Block, Group, Lanes};
 
     /// How many bytes a vector has.
     const LANE: usize = BLOCK / 2;
+
+    /// Each sign where its lower four bits point to; elsewhere what no byte of these bits is.
+    const SIGNS: [u8; LANE] = {
+        let mut signs = [0; LANE];
+        let mut half = 0;
+        while half < LANE {
+            signs[half] = 0xff;
+            signs[half + 0x3] = b'#';
+            signs[half + 0x7] = b'\'';
+            signs[half + 0xc] = b'\\';
+            signs[half + 0xf] = b'/';
+            half += LANE / 2;
+        }
+        signs
+    };
 
     #[inline(always)]
     fn are(proof: Avx2, bytes: &[u8; LANE], set: u8, wanted: u8) -> mask8x32<Avx2> {
@@ -67,7 +143,34 @@ mod wide {
         (u8x32::simd_from(proof, *bytes) | set).simd_eq(wanted)
     }
 
+    #[inline(always)]
+    fn are_signs(proof: Avx2, bytes: &[u8; LANE]) -> mask8x32<Avx2> {
+        let bytes = u8x32::simd_from(proof, *bytes);
+        u8x32::simd_from(proof, SIGNS).swizzle_dyn_within_blocks(bytes).simd_eq(bytes)
+    }
+
+    // Not by closures, which would not be compiled for these vectors where they are not inlined.
     impl Lanes for Avx2 {
+        type Seen = u8x32<Avx2>;
+
+        #[inline(always)]
+        fn nothing(self) -> Self::Seen {
+            u8x32::splat(self, 0)
+        }
+
+        #[inline(always)]
+        fn see(self, mut seen: Self::Seen, block: &Block) -> Self::Seen {
+            for bytes in block.as_chunks().0 {
+                seen |= u8x32::simd_from(self, *bytes);
+            }
+            seen
+        }
+
+        #[inline(always)]
+        fn is_ascii(self, seen: Self::Seen) -> bool {
+            seen.bitcast::<i8x32<Avx2>>().simd_lt(i8x32::splat(self, 0)).to_bitmask() == 0
+        }
+
         #[inline(always)]
         fn equal_with(self, block: &Block, set: u8, wanted: u8) -> u64 {
             let mut bits = 0;
@@ -77,23 +180,54 @@ mod wide {
             bits
         }
 
-        // Not by a closure, which would not be compiled for these vectors where it is not inlined.
         #[inline(always)]
-        fn has_either(self, block: &Block, one: u8, set: u8, other: u8) -> bool {
-            let mut found = mask8x32::splat(self, false);
-            for bytes in block.as_chunks::<LANE>().0 {
-                found |= are(self, bytes, 0, one) | are(self, bytes, set, other);
+        fn signs(self, block: &Block) -> u64 {
+            let mut bits = 0;
+            for (index, bytes) in block.as_chunks().0.iter().enumerate() {
+                bits |= are_signs(self, bytes).to_bitmask() << (LANE * index);
             }
-            found.any_true()
+            bits
         }
 
         #[inline(always)]
-        fn has(self, pair: &[u8; PAIR], wanted: u8) -> bool {
+        fn has_sign(self, group: &Group) -> bool {
             let mut found = mask8x32::splat(self, false);
-            for bytes in pair.as_chunks::<LANE>().0 {
-                found |= are(self, bytes, 0, wanted);
+            for bytes in group.as_chunks().0 {
+                found |= are_signs(self, bytes);
             }
-            found.any_true()
+            found.to_bitmask() != 0
+        }
+
+        #[inline(always)]
+        fn has_quote(self, group: &Group) -> bool {
+            let mut found = mask8x32::splat(self, false);
+            for bytes in group.as_chunks().0 {
+                found |= are(self, bytes, 0, b'"');
+            }
+            found.to_bitmask() != 0
+        }
+
+        #[inline(always)]
+        fn has_quote_or_more(self, group: &Group) -> bool {
+            // Without the bits of a quote, a quote is zero and what is not ASCII is negative.
+            let quote = u8x32::splat(self, b'"');
+            let mut least = i8x32::splat(self, i8::MAX);
+            for bytes in group.as_chunks::<LANE>().0 {
+                least = least.min((u8x32::simd_from(self, *bytes) ^ quote).bitcast::<i8x32<Avx2>>());
+            }
+            least.simd_lt(i8x32::splat(self, 1)).to_bitmask() != 0
+        }
+
+        #[inline(always)]
+        fn between(self, bits: [u64; 4]) -> [u64; 4] {
+            let mut inside = u64x4::simd_from(self, bits);
+            inside ^= inside << 1;
+            inside ^= inside << 2;
+            inside ^= inside << 4;
+            inside ^= inside << 8;
+            inside ^= inside << 16;
+            inside ^= inside << 32;
+            inside.into()
         }
     }
 }
@@ -120,28 +254,69 @@ pub(super) use with_lanes;
 mod tests {
     use super::*;
 
-    fn looks(lanes: impl Lanes, pair: &[u8; PAIR]) -> (u64, bool, bool) {
-        let block = pair.first_chunk().unwrap();
-        let equal = lanes.equal_with(block, 0x0c, b'/');
-        (equal, lanes.has_either(block, b'\\', 0x20, b'{'), lanes.has(pair, b'"'))
+    /// All that can be seen of four blocks.
+    type Looks = ([u64; 3], [bool; 4], [u64; 4]);
+
+    fn looks(lanes: impl Lanes, group: &Group) -> Looks {
+        let blocks = group.as_chunks::<BLOCK>().0;
+        let block = &blocks[1];
+        let seen = blocks.iter().fold(lanes.nothing(), |seen, block| lanes.see(seen, block));
+        let (quote, more) = (lanes.has_quote(group), lanes.has_quote_or_more(group));
+        (
+            [lanes.equal(block, b'"'), lanes.equal_with(block, 0x20, b'{'), lanes.signs(block)],
+            [lanes.is_ascii(seen), lanes.has_sign(group), quote, more],
+            lanes.between([0, 1, 2, 3].map(|block| lanes.equal(&blocks[block], b'"'))),
+        )
     }
 
-    fn widest(pair: &[u8; PAIR]) -> (u64, bool, bool) {
-        with_lanes!(lanes => looks(lanes, pair))
+    /// The same by a look at each byte.
+    fn plain_looks(group: &Group) -> Looks {
+        let bits = |block: &[u8], is: &dyn Fn(u8) -> bool| {
+            block.iter().enumerate().fold(0, |bits, (at, byte)| bits | u64::from(is(*byte)) << at)
+        };
+        let is_sign = |byte: u8| b"\\#'/".contains(&byte);
+        let block = &group[BLOCK..2 * BLOCK];
+        let quote = group.contains(&b'"');
+        (
+            [
+                bits(block, &|byte| byte == b'"'),
+                bits(block, &|byte| byte == b'{' || byte == b'['),
+                bits(block, &is_sign),
+            ],
+            [group.is_ascii(), group.iter().any(|byte| is_sign(*byte)), quote, quote || !group.is_ascii()],
+            [0, 1, 2, 3].map(|block| {
+                let mut inside = false;
+                group[block * BLOCK..][..BLOCK].iter().enumerate().fold(0, |bits, (at, byte)| {
+                    inside ^= *byte == b'"';
+                    bits | u64::from(inside) << at
+                })
+            }),
+        )
+    }
+
+    fn widest(group: &Group) -> Looks {
+        with_lanes!(lanes => looks(lanes, group))
     }
 
     #[test]
-    fn the_widest_lanes_see_what_the_plain_ones_see() {
+    fn all_lanes_see_what_a_look_at_each_byte_sees() {
         let mut seed = 0x5eed_0009_u64;
-        for _ in 0..4_000 {
-            let mut pair = [b'a'; PAIR];
-            for _ in 0..4 {
-                seed ^= seed << 13;
-                seed ^= seed >> 7;
-                seed ^= seed << 17;
-                pair[(seed >> 8) as usize % PAIR] = b"\"\\{[/'+\xff"[(seed >> 20) as usize % 8];
+        let mut roll = |sides: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 16) as usize % sides
+        };
+        for _ in 0..20_000 {
+            let mut group = [b'a'; GROUP];
+            for _ in 0..roll(6) {
+                // Few marks, so that each is alone at times; any byte, so that none is mistaken.
+                let mark = b"\"\\{[/'#+}]\xff\x80"[roll(12)];
+                group[roll(GROUP)] = if roll(2) == 0 { mark } else { roll(256) as u8 };
             }
-            assert_eq!(widest(&pair), looks(Plain, &pair));
+            let expected = plain_looks(&group);
+            assert_eq!(looks(Plain, &group), expected);
+            assert_eq!(widest(&group), expected);
         }
     }
 }

@@ -7,10 +7,13 @@
 
 use super::meta::{Place, Points};
 use super::read;
-use super::scan::{Body, Scanner};
+use super::scan::{Body, Scanner, Unseen};
 
 pub use super::id::{Id, MAX_ID_BYTES, OwnedId};
 pub use super::text::Text;
+
+/// From how many bytes on a look of its own at all of them costs more than to watch what is passed.
+const LARGE: usize = 512;
 
 /// Reads one message: a single JSON object, its members in any order and spelled with or without
 /// escapes.
@@ -43,8 +46,9 @@ pub fn parse_answer(body: &[u8]) -> Result<Message<'_>, Doubt> {
     message.read_answer(body).map(|()| message)
 }
 
+/// Gives whether the whole body is known to be ASCII.
 #[inline(always)]
-fn read_body<'a, B: Body<'a>>(body: B, message: &mut Message<'a>) -> Result<(), Doubt> {
+fn read_body<'a, B: Body<'a>>(body: B, message: &mut Message<'a>) -> Result<bool, Doubt> {
     let mut scanner = Scanner::new(body);
     match scanner.space() {
         b'{' => {}
@@ -56,7 +60,11 @@ fn read_body<'a, B: Body<'a>>(body: B, message: &mut Message<'a>) -> Result<(), 
         message.points.params = Place::Foreign;
     }
     read::top(&mut scanner, message)?;
-    if scanner.is_done() { Ok(()) } else { Err(Doubt::NotJson) }
+    if scanner.is_done() { Ok(scanner.is_ascii()) } else { Err(Doubt::NotJson) }
+}
+
+fn check_text(body: &[u8]) -> Result<&str, Doubt> {
+    simdutf8::basic::from_utf8(body).map_err(|_| Doubt::NotUtf8)
 }
 
 /// Why a body was not read as a message.
@@ -162,8 +170,23 @@ impl<'a> Message<'a> {
     ///
     /// As for [`parse`]. What was read by then stays in the message and means nothing.
     pub fn read(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
-        let text = simdutf8::basic::from_utf8(body).map_err(|_| Doubt::NotUtf8)?;
-        read_body(text, self)
+        if body.len() < LARGE { self.read_checked(body) } else { self.read_unchecked(body) }
+    }
+
+    /// [`read`](Self::read) after a look at all bytes for what is no UTF-8.
+    #[inline(always)]
+    pub(super) fn read_checked(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
+        read_body(check_text(body)?, self).map(drop)
+    }
+
+    /// The same with that look only where not all that was passed is ASCII, which is seen in
+    /// passing. Outside of strings nothing but ASCII is passed, so either reader hands out the same.
+    #[inline(never)]
+    pub(super) fn read_unchecked(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
+        match read_body(Unseen(body), self) {
+            Ok(true) => Ok(()),
+            outcome => check_text(body).and(outcome.map(drop)),
+        }
     }
 
     /// The same for [`parse_answer`].
@@ -172,7 +195,7 @@ impl<'a> Message<'a> {
     ///
     /// As for [`parse_answer`]. What was read by then stays in the message and means nothing.
     pub fn read_answer(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
-        read_body(body, self)
+        read_body(body, self).map(drop)
     }
 
     /// Request, notification or response.

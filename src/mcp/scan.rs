@@ -12,6 +12,8 @@ use super::text::Text;
 pub(crate) trait Body<'a>: Copy {
     /// Whether calls are read as well, or answers only.
     const CALLS: bool;
+    /// Whether to find out if all that is passed is ASCII.
+    const WATCHED: bool = false;
 
     fn bytes(self) -> &'a [u8];
 
@@ -47,12 +49,33 @@ impl<'a> Body<'a> for &'a [u8] {
     }
 }
 
+/// The bytes of a text that nobody has looked at yet: it is one if they are ASCII.
+#[derive(Clone, Copy)]
+pub(super) struct Unseen<'a>(pub(super) &'a [u8]);
+
+impl<'a> Body<'a> for Unseen<'a> {
+    const CALLS: bool = true;
+    const WATCHED: bool = true;
+
+    #[inline(always)]
+    fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    #[inline(always)]
+    fn text(self, range: Range<usize>) -> Option<&'a str> {
+        self.0.text(range)
+    }
+}
+
 /// A position in a body, moving forward only.
 pub(crate) struct Scanner<'a, B> {
     body: B,
     bytes: &'a [u8],
     at: usize,
     depth: u32,
+    /// Whether all that was passed is ASCII, where that is watched.
+    ascii: bool,
 }
 
 /// A member of an object, met with the scanner standing on the first byte of its value.
@@ -77,7 +100,12 @@ pub(crate) struct Extent {
 
 impl<'a, B: Body<'a>> Scanner<'a, B> {
     pub(crate) fn new(body: B) -> Self {
-        Self { body, bytes: body.bytes(), at: 0, depth: 0 }
+        Self { body, bytes: body.bytes(), at: 0, depth: 0, ascii: true }
+    }
+
+    /// Whether all that was passed is known to be ASCII.
+    pub(crate) fn is_ascii(&self) -> bool {
+        B::WATCHED && self.ascii
     }
 
     /// Offset of the next byte to read.
@@ -165,11 +193,37 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
     #[inline]
     pub(crate) fn skip(&mut self) -> Result<(), Doubt> {
         self.at = match self.peek() {
-            b'"' => string_end(self.bytes, self.at + 1)?,
-            b'{' | b'[' => container_end(self.bytes, self.at, self.depth)?,
+            b'"' => self.string_end()?,
+            b'{' | b'[' => self.container_end()?,
             byte => scalar_end(self.bytes, self.at, byte)?,
         };
         Ok(())
+    }
+
+    #[inline(always)]
+    fn string_end(&mut self) -> Result<usize, Doubt> {
+        if B::WATCHED {
+            string_end::<true>(self.bytes, self.at + 1, &mut self.ascii)
+        } else {
+            string_end::<false>(self.bytes, self.at + 1, &mut self.ascii)
+        }
+    }
+
+    #[inline(always)]
+    fn container_end(&mut self) -> Result<usize, Doubt> {
+        if B::WATCHED {
+            container_end::<true>(self.bytes, self.at, self.depth, &mut self.ascii)
+        } else {
+            container_end::<false>(self.bytes, self.at, self.depth, &mut self.ascii)
+        }
+    }
+
+    /// Takes note of what is passed by other means.
+    #[inline(always)]
+    fn watch(&mut self, range: Range<usize>) {
+        if B::WATCHED {
+            self.ascii &= self.bytes.get(range).is_some_and(<[u8]>::is_ascii);
+        }
     }
 
     /// Reads the string that begins here; `None` if it is not UTF-8.
@@ -179,6 +233,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
         let plain_end = special(self.bytes, start);
         let end = end_from(self.bytes, plain_end)?;
         self.at = end;
+        self.watch(start..end);
         let raw = self.body.text(start..end - 1);
         Ok(raw.map(|raw| Text::new(raw, end - 1 != plain_end)))
     }
@@ -220,6 +275,7 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
         let plain_end = special(self.bytes, start);
         let end = end_from(self.bytes, plain_end)?;
         self.at = colon_end(self.bytes, end)?;
+        self.watch(start..end);
         if plain_end == end - 1 {
             return Ok(K::named(self.bytes.get(start..plain_end).unwrap_or_default()));
         }
