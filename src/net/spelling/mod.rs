@@ -76,10 +76,26 @@ fn is_spelling_of(spelled: &[u8], name: &[u8]) -> bool {
     if spelled.len() != name.len() {
         return false;
     }
-    let (words, rest) = spelled.as_chunks::<8>();
-    let (name_words, name_rest) = name.as_chunks::<8>();
-    words.iter().zip(name_words).all(|(a, b)| lower(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b))
-        && rest.eq_ignore_ascii_case(name_rest)
+    let whole = spelled.as_chunks().0.iter().zip(name.as_chunks().0);
+    // Bytes before the last ones are looked at twice where that spares a look at each.
+    let last = match (spelled.last_chunk(), name.last_chunk()) {
+        (Some(spelled), Some(name)) => are_eight(spelled, name),
+        _ => match (four_twice(spelled), four_twice(name)) {
+            (Some(spelled), Some(name)) => are_eight(&spelled, &name),
+            _ => spelled.eq_ignore_ascii_case(name),
+        },
+    };
+    last && whole.fold(true, |all, (spelled, name)| all & are_eight(spelled, name))
+}
+
+/// The first and the last four bytes.
+fn four_twice(bytes: &[u8]) -> Option<[u8; 8]> {
+    let (first, last) = (bytes.first_chunk::<4>()?, bytes.last_chunk::<4>()?);
+    [*first, *last].as_flattened().first_chunk().copied()
+}
+
+fn are_eight(spelled: &[u8; 8], name: &[u8; 8]) -> bool {
+    lower(u64::from_le_bytes(*spelled)) == u64::from_le_bytes(*name)
 }
 
 const ONES: u64 = u64::from_le_bytes([1; 8]);

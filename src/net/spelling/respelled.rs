@@ -15,7 +15,7 @@ impl Respelled {
     /// its names the spelling that is kept for them. `None` where `bytes` does
     /// not begin with a whole head.
     pub fn of(mut spelled: Spelled, bytes: &[u8]) -> Option<Self> {
-        let mut head = Vec::with_capacity(bytes.len().min(USUAL_BYTES));
+        let mut head = Vec::new();
         let mut next = 0;
         let mut lines = Lines::new(bytes, 0);
         // Where the head begins whose fields follow.
@@ -23,7 +23,11 @@ impl Respelled {
         loop {
             let line = lines.next()?;
             let text = &bytes[line.start..line.end];
-            head.extend_from_slice(text);
+            if head.len() < line.end {
+                // At once what is usual, which may be more than the head.
+                let end = line.end.max(head.len() + USUAL_BYTES).min(bytes.len());
+                head.extend_from_slice(&bytes[head.len()..end]);
+            }
             match begun {
                 // Of a head that has none of its fields yet, nothing is known but its version.
                 None if is_start(text) => begun = Some(line.start),
@@ -31,6 +35,7 @@ impl Respelled {
                 Some(start) if text == b"\r\n" => {
                     // A final head may follow a `100 Continue` in the same write.
                     if !bytes[start..].starts_with(CONTINUE) || !bytes[line.end..].starts_with(VERSION) {
+                        head.truncate(line.end);
                         return Some(Respelled { head, sent: 0 });
                     }
                     begun = None;
@@ -53,7 +58,7 @@ impl Respelled {
     }
 }
 
-/// What a head takes at the beginning; it grows where it has to.
+/// What most heads take.
 const USUAL_BYTES: usize = 1024;
 const VERSION: &[u8] = b"HTTP/1.";
 const CONTINUE: &[u8] = b"HTTP/1.1 100";

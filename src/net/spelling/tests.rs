@@ -93,6 +93,38 @@ fn lower_case_of_eight_bytes_is_that_of_each() {
 }
 
 #[test]
+fn names_of_every_length_are_told_apart() {
+    let letters = b"Content-LENGTH-of-a-Name";
+    for length in 1..=letters.len() {
+        let (spelled, lower) = (&letters[..length], letters[..length].to_ascii_lowercase());
+        assert!(super::is_spelling_of(spelled, &lower));
+        assert!(!super::is_spelling_of(spelled, &lower[1..]));
+        for at in 0..length {
+            let mut other = lower.clone();
+            other[at] ^= 0x21;
+            assert!(!super::is_spelling_of(spelled, &other), "{at} of {length}");
+        }
+    }
+}
+
+/// Longer than what is copied at once, cut off and not.
+#[test]
+fn long_heads_are_written_whole() {
+    for length in [900, 1000, 1023, 1024, 1025, 2047, 2048, 2049, 3000, 9000] {
+        let field = format!("X-Long: {}\r\n", "v".repeat(length));
+        let came = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}Last: z\r\n\r\n");
+        let spelled = || heads(Heads::of_requests(1 << 14), came.as_bytes(), 1 << 14).take();
+        assert_eq!(through(spelled(), &came), came);
+        let left = came.to_ascii_lowercase().replace("get / http", "GET / HTTP");
+        for body in ["", "x", &"Host: b\r\n\r\n".repeat(200)] {
+            let written = Respelled::of(spelled(), (left.clone() + body).as_bytes()).unwrap();
+            assert!(written.rest() == came.as_bytes());
+        }
+        assert!(Respelled::of(spelled(), &left.as_bytes()[..left.len() - 1]).is_none());
+    }
+}
+
+#[test]
 fn what_is_not_a_head_is_not_touched() {
     let spelled = || heads(Heads::of_requests(MAX), REQUESTS[2].as_bytes(), 100).take();
     for bytes in
