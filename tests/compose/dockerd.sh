@@ -19,7 +19,8 @@ install_missing() {
     packages=
     command -v dockerd >/dev/null || packages="$packages docker.io"
     command -v iptables >/dev/null || packages="$packages iptables"
-    docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || packages="$packages docker-compose"
+    [ -n "${MESHTRACE_TEST_COMPOSE:-}" ] || docker compose version >/dev/null 2>&1 ||
+        command -v docker-compose >/dev/null || packages="$packages docker-compose"
     [ -z "$packages" ] && return
     say "installing$packages"
     export DEBIAN_FRONTEND=noninteractive

@@ -6,6 +6,7 @@
 #
 # MESHTRACE_BIN      a statically linked binary to put into the image; without it one is built
 # MESHTRACE_PROFILE  the cargo profile for that, `dist` by default
+# MESHTRACE_TEST_COMPOSE  the compose program; without it `docker compose`, or else docker-compose
 # Needs root, python3 with venv, node and npm; installs docker and compose where they are missing. The last line is
 # `N passed, N failed`, the exit code 0 only if nothing failed, and everything started here is gone afterwards.
 set -eu
@@ -25,10 +26,13 @@ mkdir -p "$work/bin"
 say() { echo "run.sh: $*" >&2; }
 
 compose() {
-    if docker compose version >/dev/null 2>&1; then
-        docker compose -f "$root/examples/compose/$form.yaml" -f "$here/$override.yaml" "$@"
+    set -- -f "$root/examples/compose/$form.yaml" -f "$here/$override.yaml" "$@"
+    if [ -n "${MESHTRACE_TEST_COMPOSE:-}" ]; then
+        "$MESHTRACE_TEST_COMPOSE" "$@"
+    elif docker compose version >/dev/null 2>&1; then
+        docker compose "$@"
     else
-        docker-compose -f "$root/examples/compose/$form.yaml" -f "$here/$override.yaml" "$@"
+        docker-compose "$@"
     fi
 }
 
@@ -87,6 +91,7 @@ if ! docker buildx version >/dev/null 2>&1 && [ -x /usr/bin/docker ]; then
     PATH="$work/bin:$PATH"
 fi
 
+say "compose $(compose version --short), dockerd $(docker version --format '{{.Server.Version}}')"
 say "making the base images"
 quietly images python3 "$here/images.py" "$work/images"
 
