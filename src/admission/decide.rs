@@ -184,9 +184,7 @@ pub(super) fn refuse_unfit(pod: &Value, uid: Option<u32>) -> Result<(), Refusal>
                 format!("there is a container {name} already, and it is not ours"),
             );
         }
-        if ["istio-proxy", "linkerd-proxy"].contains(&name)
-            && pod::annotation(pod, "meshtrace.io/capture").is_none()
-        {
+        if pod::is_of_mesh(container) && pod::annotation(pod, "meshtrace.io/capture").is_none() {
             let way = "say how they shall stand together with the annotation meshtrace.io/capture";
             return refuse("other_mesh", format!("the container {name} captures this pod's traffic: {way}"));
         }
@@ -198,12 +196,8 @@ pub(super) fn refuse_unfit(pod: &Value, uid: Option<u32>) -> Result<(), Refusal>
 }
 
 fn refuse_uid(pod: &Value, uid: u32) -> Result<(), Refusal> {
-    let user = |holder: &Value| {
-        pod::present(holder, "securityContext").and_then(|context| context.get("runAsUser")?.as_u64())
-    };
-    let everybody = user(pod::spec(pod));
     for container in pod::containers(pod) {
-        if user(container).or(everybody) == Some(u64::from(uid)) {
+        if pod::user(pod, container) == Some(u64::from(uid)) {
             let name = pod::name(container);
             return refuse(
                 "uid_in_use",
@@ -242,7 +236,8 @@ pub(super) fn inbound(pod: &Value, options: &Options) -> InboundPorts {
 
 /// The TCP ports that the application declares, each once.
 pub(super) fn declared(pod: &Value) -> Vec<u16> {
-    let staying = pod::containers(pod).filter(|container| pod::stays(pod, container));
+    let wanted = |container: &&Value| pod::stays(pod, container) && !pod::is_of_mesh(container);
+    let staying = pod::containers(pod).filter(wanted);
     let numbers = staying.flat_map(pod::tcp_ports).map(|port| pod::port_number(&port["containerPort"]));
     let unique: std::collections::BTreeSet<u16> = numbers.flatten().collect();
     unique.into_iter().collect()

@@ -59,7 +59,7 @@ pub(super) fn listeners(
     let declared: BTreeSet<u16> = containers().flat_map(pod::tcp_ports).filter_map(number).collect();
     let mut free = (FIRST_PORT..).filter(|port| !declared.contains(port));
     let mut listeners: Vec<Listener> = Vec::new();
-    for port in containers().flat_map(pod::tcp_ports) {
+    for port in containers().filter(|container| !pod::is_of_mesh(container)).flat_map(pod::tcp_ports) {
         let Some(app) = number(port).filter(|port| wanted(*port)) else { continue };
         let name = pod::text(port, "name").filter(|_| named);
         let repeated = listeners.iter().any(|listener| match name {
@@ -83,7 +83,7 @@ pub(super) fn listeners(
 /// is the one that the name means, and the sidecar may come last.
 pub(super) fn move_ports(pod: &mut Value, listeners: &[Listener], undo: &mut Undo) {
     let taken: BTreeSet<&str> = listeners.iter().filter_map(|listener| listener.name.as_deref()).collect();
-    for container in pod::staying_mut(pod) {
+    for container in pod::staying_mut(pod).filter(|container| !pod::is_of_mesh(container)) {
         let mut moved = BTreeMap::new();
         for (at, port) in
             pod::list_if_any(container, "ports").enumerate().filter(|(_, port)| pod::is_tcp(port))
@@ -108,7 +108,7 @@ pub(super) fn set_proxy(pod: &mut Value, undo: &mut Undo, warnings: &mut Vec<Str
     let Some(containers) = pod.get_mut("spec").and_then(|spec| pod::list_mut(spec, "containers")) else {
         return;
     };
-    for container in containers {
+    for container in containers.iter_mut().filter(|container| !pod::is_of_mesh(container)) {
         let variables = proxy_variables();
         let ours = |name: &str| variables.iter().any(|(ours, _)| *ours == name) || name == "ALL_PROXY";
         let name = pod::name(container).to_owned();

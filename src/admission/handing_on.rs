@@ -31,7 +31,7 @@ pub(super) fn add(pod: &mut Value, undo: &mut Undo, warnings: &mut Vec<String>) 
     }
     let Some(spec) = pod.get_mut("spec") else { return false };
     let mut mounted = false;
-    for container in pod::list_if_any(spec, "containers") {
+    for container in pod::list_if_any(spec, "containers").filter(|container| !pod::is_of_mesh(container)) {
         let name = pod::name(container).to_owned();
         if is_taken(container) {
             warnings

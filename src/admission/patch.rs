@@ -141,6 +141,7 @@ fn inject(
         capture,
         form,
         uid,
+        mesh_uid: pod::mesh_uid(&pod),
         quality,
         inbound_ports: match &inbound {
             InboundPorts::All => "*".to_owned(),

@@ -16,6 +16,9 @@ pub(super) const LISTS: [&str; 2] = ["initContainers", "containers"];
 /// The probes of a container.
 pub(super) const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
 
+/// The proxies of service meshes that capture a pod's traffic as we do, each with the user that it usually runs as.
+const MESHES: [(&str, u32); 2] = [("istio-proxy", 1337), ("linkerd-proxy", 2102)];
+
 /// The most containers of a pod that is looked at, init containers included: each gets variables and mounts.
 const MAX_CONTAINERS: usize = 1_000;
 
@@ -184,18 +187,38 @@ pub(super) fn name(container: &Value) -> &str {
     text(container, "name").unwrap_or_default()
 }
 
+/// Whether it is the proxy of a service mesh, and so not the application's.
+pub(super) fn is_of_mesh(container: &Value) -> bool {
+    MESHES.iter().any(|(mesh, _)| name(container) == *mesh)
+}
+
+/// The user that the proxy of a service mesh runs as, where there is one.
+pub(super) fn mesh_uid(pod: &Value) -> Option<u32> {
+    let proxy = containers(pod).find(|container| is_of_mesh(container))?;
+    let usual = MESHES.iter().find(|(mesh, _)| name(proxy) == *mesh).map(|(_, uid)| *uid);
+    user(pod, proxy).and_then(|uid| u32::try_from(uid).ok()).or(usual)
+}
+
+/// The user that a container runs as, if the pod says it.
+pub(super) fn user(pod: &Value, container: &Value) -> Option<u64> {
+    let of =
+        |holder| present(holder, "securityContext").and_then(|context| context.get("runAsUser")?.as_u64());
+    of(container).or_else(|| of(spec(pod)))
+}
+
 /// Whether it runs beside the others: an application container, or an init container that stays.
 pub(super) fn stays(pod: &Value, container: &Value) -> bool {
     let is_init = list(spec(pod), "initContainers").iter().any(|init| name(init) == name(container));
     !is_init || text(container, "restartPolicy") == Some("Always")
 }
 
-/// The container that the pod is about: the one that `kubectl` would pick, or the first.
+/// The container that the pod is about: the one that `kubectl` would pick, or the application's first.
 pub(super) fn main_container(pod: &Value) -> &str {
     let containers = list(spec(pod), "containers");
     let picked = annotation(pod, "kubectl.kubernetes.io/default-container");
     let picked = picked.filter(|picked| containers.iter().any(|container| name(container) == *picked));
-    picked.or_else(|| containers.first().map(name)).unwrap_or_default()
+    let first = containers.iter().find(|container| !is_of_mesh(container)).or(containers.first());
+    picked.or_else(|| first.map(name)).unwrap_or_default()
 }
 
 /// The TCP ports that a container declares.

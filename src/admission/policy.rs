@@ -235,6 +235,8 @@ fn containers(install: &Install) -> [Value; 2] {
         capture: Capture::Redirect,
         form: Form::Native,
         uid: Some(uid(install)),
+        // Pods with a mesh's proxy are not matched.
+        mesh_uid: None,
         quality,
         inbound_ports: match &settings.defaults.inbound_ports {
             Some(InboundPorts::Only(ports)) => ports.to_string(),

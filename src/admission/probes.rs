@@ -39,7 +39,7 @@ pub(super) fn rewrite(
     undo: &mut Undo,
 ) -> BTreeMap<String, Value> {
     let mut known = BTreeMap::new();
-    for container in pod::containers_mut(pod) {
+    for container in pod::containers_mut(pod).filter(|container| !pod::is_of_mesh(container)) {
         for probe in pod::PROBES {
             let Some((target, original)) = target(container, probe) else { continue };
             if !target["port"].as_u64().and_then(|port| u16::try_from(port).ok()).is_some_and(&captured) {

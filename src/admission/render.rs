@@ -78,6 +78,8 @@ pub(super) struct Plan<'a> {
     pub(super) form: Form,
     /// `None` is whom the cluster chooses.
     pub(super) uid: Option<u32>,
+    /// The user of a service mesh's proxy in the pod.
+    pub(super) mesh_uid: Option<u32>,
     pub(super) quality: Quality,
     pub(super) inbound_ports: String,
     pub(super) listeners: Vec<Listener>,
@@ -100,6 +102,8 @@ pub(super) fn init(plan: &Plan<'_>) -> Value {
             args.push(format!("--{flag}={value}"));
         }
     };
+    // Without it what the mesh's proxy sends out would come to the sidecar, go to the mesh's proxy, and so on for ever.
+    list("mesh-uid", plan.mesh_uid.map(|uid| uid.to_string()).unwrap_or_default());
     list("inbound-ports", plan.inbound_ports.clone());
     list("skip-inbound-ports", options.skip_inbound_ports.to_string());
     // Leaving it out would be the default list, and not an empty one.

@@ -69,6 +69,9 @@ pub(in crate::admission) fn pod(dice: &mut Dice) -> (Value, Qos) {
         spec.insert("initContainers".to_owned(), init);
     }
     if dice.chance(30) {
+        of_a_mesh(dice, &mut spec);
+    }
+    if dice.chance(30) {
         let name = dice.pick(&["data", "data", "data", "data", "meshtrace-shim"]);
         spec.insert("volumes".to_owned(), json!([{"name": name, "emptyDir": {}}]));
     }
@@ -86,6 +89,16 @@ pub(in crate::admission) fn pod(dice: &mut Dice) -> (Value, Qos) {
         }
     }
     (json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), qos)
+}
+
+/// Makes one of the containers the proxy of a service mesh.
+fn of_a_mesh(dice: &mut Dice, spec: &mut Map<String, Value>) {
+    let list = if spec.contains_key("initContainers") { "initContainers" } else { "containers" };
+    let container = &mut spec[list][0];
+    container["name"] = json!(dice.pick(&["istio-proxy", "linkerd-proxy"]));
+    if dice.chance(50) {
+        container["securityContext"] = json!({"runAsUser": 2999});
+    }
 }
 
 fn labels(dice: &mut Dice) -> Value {

@@ -147,6 +147,9 @@ fn other_containers_change_only_where_it_is_said() {
 }
 
 fn unchanged_but(before: &Value, after: &Value, status: &crate::admission::status::Status) {
+    if crate::admission::pod::is_of_mesh(before) {
+        assert_eq!(before, after, "the proxy of a mesh is not the application's");
+    }
     let name = before["name"].as_str().unwrap();
     let (before, after) = (before.as_object().unwrap(), after.as_object().unwrap());
     for key in before.keys().chain(after.keys()) {
@@ -226,6 +229,7 @@ fn the_generator_reaches_what_it_is_for() {
         "bare",
         "elsewhere",
         "mesh",
+        "beside a mesh",
         "taken",
         "declined",
     ] {
@@ -258,6 +262,9 @@ fn for_all_count(seen: &mut std::collections::BTreeMap<String, usize>) {
             if text.contains(of) {
                 count(word);
             }
+        }
+        if pod.to_string().contains("-proxy\"") && status.get("capture").is_some() {
+            count("beside a mesh");
         }
         if pod.to_string().contains("propagation\":\"off") && !text.contains("volumes") {
             count("declined");

@@ -55,6 +55,40 @@ fn redirect_puts_rules_and_sidecar_before_everything() {
 }
 
 #[test]
+fn beside_a_mesh_its_proxy_is_told_apart_and_left_alone() {
+    let proxy = json!({
+        "name": "istio-proxy", "restartPolicy": "Always", "securityContext": {"runAsUser": 1000660001},
+        "ports": [{"name": "http-envoy-prom", "containerPort": 15090}],
+        "startupProbe": {"tcpSocket": {"port": 15090}},
+    });
+    let beside = |capture: &str, proxy: &Value| {
+        let mut pod = annotated("capture", capture);
+        pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, proxy.clone());
+        inject(&pod)
+    };
+    let pod = beside("redirect", &proxy);
+    assert_eq!(names(&pod, "initContainers"), ["meshtrace-init", "meshtrace", "istio-proxy", "migrate"]);
+    assert_eq!(find(&pod["spec"]["initContainers"], "istio-proxy"), &proxy);
+    let args = |pod: &Value| find(&pod["spec"]["initContainers"], "meshtrace-init")["args"].clone();
+    let mesh = args(&pod).as_array().unwrap()[3..5].to_vec();
+    assert_eq!(mesh, ["--mesh-uid=1000660001", "--inbound-ports=8080"]);
+    for (name, uid) in [("istio-proxy", 1337), ("linkerd-proxy", 2102)] {
+        let args = args(&beside("auto", &json!({"name": name, "restartPolicy": "Always"})));
+        assert_eq!(args[3], format!("--mesh-uid={uid}"));
+    }
+    let explicit = beside("explicit", &proxy);
+    assert_eq!(find(&explicit["spec"]["initContainers"], "istio-proxy"), &proxy);
+
+    let mut classic = annotated("capture", "explicit");
+    let first = json!({"name": "linkerd-proxy", "ports": [{"name": "linkerd-admin", "containerPort": 4191}]});
+    classic["spec"]["containers"].as_array_mut().unwrap().insert(0, first.clone());
+    let classic = inject(&classic);
+    assert_eq!(find(&classic["spec"]["containers"], "linkerd-proxy"), &first, "no port, variable or mount");
+    let main = &classic["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"];
+    assert_eq!(main, "agent", "not the mesh's");
+}
+
+#[test]
 fn variables_are_declared_before_they_are_used() {
     let pod = inject(&weather());
     let env = pod["spec"]["initContainers"][1]["env"].as_array().unwrap();
