@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
-use super::neighbour::{self, Neighbour};
+use super::neighbour::{ISTIO_NFTABLES, Neighbour};
 use super::net::{AGENT, FAMILIES, ISTIO, Net, PEER, POD};
 use super::sidecar::{Collector, call};
 use crate::support::mesh::Scratch;
@@ -35,7 +35,7 @@ enum Between {
     Nothing,
     /// A node that puts its own address in the place of the caller's, and takes packets for nobody.
     Translation,
-    /// The proxy of a mesh in the called pod, which dials from an address of the loopback interface. It speaks IPv4.
+    /// The proxy of a mesh in the called pod, which dials from an address of the loopback interface. Tried with IPv4.
     Mesh,
 }
 
@@ -59,9 +59,11 @@ impl Between {
                 caller.nft(true, TRANSLATION)
             }
             Between::Mesh => {
-                called.nft(true, neighbour::NFT)?;
+                if !ISTIO_NFTABLES.install(called) {
+                    return None;
+                }
                 // Its threads go with the process of the tests.
-                Neighbour::start(called);
+                Neighbour::start(called, &ISTIO_NFTABLES);
                 Some(())
             }
         }
