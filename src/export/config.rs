@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-pub use self::signals::{LogsConfig, MetricsConfig};
+pub use self::signals::{LogsConfig, MetricsConfig, Temporality};
 use crate::export::endpoint::{Endpoint, EndpointError};
 use crate::export::env::{Env, Warning, key_value_list, shown};
 use crate::export::queue::QueueConfig;

@@ -78,10 +78,11 @@ impl<'a> Env<'a> {
         })
     }
 
-    /// One of the words that `known` names.
+    /// One of the words that `known` names, in any case.
     pub(super) fn word<T: Copy>(&mut self, name: &str, known: &[(&str, T)]) -> Option<T> {
         let value = self.text(name)?;
-        let found = known.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
+        let found =
+            known.iter().find(|(word, _)| word.eq_ignore_ascii_case(&value)).map(|(_, meaning)| *meaning);
         if found.is_none() {
             let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
             self.warn(name, format!("`{}` is not one of {}; ignored", shown(&value), words.join(", ")));
@@ -193,6 +194,7 @@ mod tests {
         assert_eq!(env.number("HUGE", 0_u32), None);
         assert_eq!(env.timeout("ZERO"), Some(NO_LIMIT));
         assert_eq!(env.word("ONE", &[("a", 1), ("b", 2)]), None);
+        assert_eq!(env.word("TRUE", &[("true", 1), ("b", 2)]), Some(1));
         let reports: Vec<_> = env.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(reports[0], "ONE: `1` is neither true nor false; false is used");
         assert_eq!(reports[4], "ONE: `1` is not one of a, b; ignored");

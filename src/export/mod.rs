@@ -23,6 +23,7 @@ pub mod tree;
 mod base64;
 mod connect;
 mod console;
+mod deltas;
 mod grpc;
 mod health;
 mod http;

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::export::Resource;
-use crate::export::config::MetricsConfig;
+use crate::export::config::{MetricsConfig, Temporality};
 use crate::export::connect::Lane;
+use crate::export::deltas::Deltas;
 use crate::export::points::{self, Times};
 use crate::export::sender::{Batch, Delivery, Sender};
 use crate::metrics::{ExportMetrics, SignalMetrics};
@@ -21,6 +22,12 @@ use crate::net::tls::TlsError;
 
 /// Makes the text of all metrics, as OpenMetrics.
 pub type Render = Box<dyn Fn() -> String + Send + Sync>;
+
+/// The connection to the collector, and what it knows where it is told only what is new.
+struct Way {
+    lane: Lane,
+    deltas: Option<Deltas>,
+}
 
 /// Sends metrics until it is told to stop.
 pub struct Periodic {
@@ -30,6 +37,7 @@ pub struct Periodic {
     render: Render,
     interval: Duration,
     exemplars: bool,
+    temporality: Temporality,
     start: u64,
     metrics: SignalMetrics,
 }
@@ -54,6 +62,7 @@ impl Periodic {
             render,
             interval: config.interval,
             exemplars: config.exemplars,
+            temporality: config.temporality,
             start: unix_nanos(),
             metrics,
         })
@@ -65,13 +74,14 @@ impl Periodic {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
-        let mut lane = Lane::default();
+        let deltas = (self.temporality == Temporality::Delta).then(|| Deltas::since(self.start));
+        let mut way = Way { lane: Lane::default(), deltas };
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = &mut stop => break,
             }
-            let mut export = pin!(self.export(&mut lane));
+            let mut export = pin!(self.export(&mut way));
             tokio::select! {
                 () = &mut export => continue,
                 () = &mut stop => {}
@@ -85,7 +95,7 @@ impl Periodic {
             break;
         }
         self.hurry();
-        if tokio::time::timeout(last, self.export(&mut lane)).await.is_err() {
+        if tokio::time::timeout(last, self.export(&mut way)).await.is_err() {
             self.metrics.failed.inc();
         }
     }
@@ -96,13 +106,19 @@ impl Periodic {
         let _ = self.hurry.send(true);
     }
 
-    async fn export(&self, lane: &mut Lane) {
+    async fn export(&self, way: &mut Way) {
         let times = Times { start: self.start, now: unix_nanos() };
-        let request = points::read(&(self.render)(), &self.resource, times, self.exemplars);
+        let mut request = points::read(&(self.render)(), &self.resource, times, self.exemplars);
+        let next = way.deltas.as_ref().map(|deltas| deltas.of(&mut request, times.now));
         let body = request.encode_to_vec();
         let batch = Batch { spans: 1, bytes: body.len(), parts: vec![Bytes::from(body)], number: 0 };
-        match self.sender.deliver(lane, &batch).await {
-            Delivery::Accepted { .. } => self.metrics.exported.inc(),
+        match self.sender.deliver(&mut way.lane, &batch).await {
+            Delivery::Accepted { .. } => {
+                if let Some((deltas, next)) = way.deltas.as_mut().zip(next) {
+                    deltas.taken(next);
+                }
+                self.metrics.exported.inc()
+            }
             Delivery::Refused | Delivery::Expired => self.metrics.failed.inc(),
         };
     }

@@ -15,6 +15,18 @@ pub struct MetricsConfig {
     pub interval: Duration,
     /// Whether a point says which sampled spans it shows. `OTEL_METRICS_EXEMPLAR_FILTER`
     pub exemplars: bool,
+    /// Of counters and histograms. `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`
+    pub temporality: Temporality,
+}
+
+/// From when on the points of a metric count.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Temporality {
+    /// From the start of the process.
+    #[default]
+    Cumulative,
+    /// From the last export that was taken.
+    Delta,
 }
 
 /// How log records are sent.
@@ -46,11 +58,18 @@ pub(super) fn metrics(env: &mut Env<'_>, disabled: bool) -> Result<Option<Metric
     let interval = interval.map_or(Duration::from_secs(60), Duration::from_millis).max(SHORTEST);
     let exemplars = [("trace_based", true), ("always_off", false)];
     let exemplars = env.word("OTEL_METRICS_EXEMPLAR_FILTER", &exemplars).unwrap_or(true);
+    // The two that are not cumulative differ in instruments that there are none of: counters that are asked for their value.
+    let temporalities = [
+        ("cumulative", Temporality::Cumulative),
+        ("delta", Temporality::Delta),
+        ("lowmemory", Temporality::Delta),
+    ];
+    let temporality = env.word("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", &temporalities);
+    let temporality = temporality.unwrap_or_default();
     // What else the specification offers of these is not there.
-    let _ = env.word("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", &[("cumulative", ())]);
     let histograms = [("explicit_bucket_histogram", ())];
     let _ = env.word("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", &histograms);
-    Ok(Some(MetricsConfig { otlp, interval, exemplars }))
+    Ok(Some(MetricsConfig { otlp, interval, exemplars, temporality }))
 }
 
 pub(super) fn logs(env: &mut Env<'_>, disabled: bool) -> Result<Option<LogsConfig>, ConfigError> {

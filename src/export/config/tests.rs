@@ -209,7 +209,7 @@ fn metrics_and_logs_go_out_where_they_are_asked_for() {
     let (metrics, logs) = (both.metrics.unwrap(), both.logs.unwrap());
     assert_eq!(metrics.otlp.endpoint.to_string(), "http://localhost:4318/v1/metrics");
     assert_eq!((metrics.interval.as_secs(), metrics.otlp.retry.max_total.as_secs()), (60, 30));
-    assert!(metrics.exemplars);
+    assert!(metrics.exemplars && metrics.temporality == Temporality::Cumulative);
     assert_eq!(logs.otlp.endpoint.to_string(), "http://localhost:4318/v1/logs");
     assert_eq!((logs.delay.as_secs(), logs.max_queue, logs.max_batch), (1, 2_048, 512));
     let disabled = quiet(&[asked[0], asked[1], ("OTEL_SDK_DISABLED", "true")]);
@@ -223,7 +223,7 @@ fn metrics_and_logs_go_out_where_they_are_asked_for() {
         ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "k=v"),
         ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "7"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "LowMemory"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
         ("OTEL_METRIC_EXPORT_TIMEOUT", "1000"),
         ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off"),
@@ -235,6 +235,7 @@ fn metrics_and_logs_go_out_where_they_are_asked_for() {
     assert_eq!((metrics.otlp.protocol, metrics.otlp.headers.len()), (Protocol::HttpJson, 1));
     assert_eq!((metrics.otlp.timeout.as_millis(), metrics.otlp.retry.max_total.as_secs()), (7, 1));
     assert_eq!((metrics.interval.as_secs(), metrics.exemplars), (5, false));
+    assert_eq!(metrics.temporality, Temporality::Delta);
     assert_eq!(
         (logs.otlp.endpoint.to_string().as_str(), logs.otlp.protocol),
         ("http://logs:2/", Protocol::Grpc)
@@ -244,7 +245,7 @@ fn metrics_and_logs_go_out_where_they_are_asked_for() {
     let (config, warnings) = read(&[
         ("OTEL_METRICS_EXPORTER", "prometheus,otlp"),
         ("OTEL_LOGS_EXPORTER", "console"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "recent"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
     ])
     .unwrap();

@@ -145,6 +145,78 @@ async fn metrics_are_those_of_the_admin_port() {
     }
 }
 
+/// A collector that refuses every other export: what it took adds up to what was counted, and each point begins where the
+/// last export ended that it took.
+#[tokio::test]
+async fn what_a_collector_took_of_deltas_adds_up() {
+    let mesh = Mesh::start().await;
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    let collector = Server::answering(move |_| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Answer::status(if number.is_multiple_of(2) { 400 } else { 200 }, "")
+    });
+    let collector = collector.await;
+    let server = Server::answering(|asked| Answer::json(&result(&asked.id()))).await;
+    let sidecar = mesh
+        .sidecar()
+        .inbound(server.address)
+        .env("OTEL_METRICS_EXPORTER", "otlp")
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "10")
+        .env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "DELTA")
+        .env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("http://{}/v1/metrics", collector.address))
+        .start();
+    let taken = || {
+        let (mut count, mut requests, mut buckets) = (0, 0, 0);
+        let mut ended = 0;
+        for asked in collector.asked().iter().skip(1).step_by(2) {
+            let mut end = ended;
+            for metric in metrics(&decode_protobuf(asked)) {
+                match metric.data.unwrap() {
+                    Data::Histogram(histogram) => {
+                        assert_eq!(histogram.aggregation_temporality, 1, "{}", metric.name);
+                        for point in histogram.data_points {
+                            assert!(point.count > 0 && point.start_time_unix_nano < point.time_unix_nano);
+                            assert!(ended == 0 || point.start_time_unix_nano == ended);
+                            end = point.time_unix_nano;
+                            if metric.name == "mcp.server.operation.duration" {
+                                count += point.count;
+                                buckets += point.bucket_counts.iter().sum::<u64>();
+                            }
+                        }
+                    }
+                    Data::Sum(sum) => {
+                        assert_eq!((sum.aggregation_temporality, sum.is_monotonic), (1, true));
+                        for point in sum.data_points {
+                            assert!(ended == 0 || point.start_time_unix_nano == ended);
+                            end = point.time_unix_nano;
+                            if let ("mcp_mesh_requests", Some(number_data_point::Value::AsInt(value))) =
+                                (metric.name.as_str(), point.value)
+                            {
+                                requests += value;
+                            }
+                        }
+                    }
+                    Data::Gauge(gauge) => {
+                        let at = gauge.data_points.first().map(|point| point.time_unix_nano);
+                        end = at.unwrap_or(end);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            ended = end;
+        }
+        (count, requests, buckets)
+    };
+    for id in 0..30 {
+        modern_call(id, json!({})).send(sidecar.inbound()).await;
+    }
+    until(|| (taken().0 == 30).then_some(())).await;
+    let before = collector.asked().len();
+    until(|| (collector.asked().len() > before + 3).then_some(())).await;
+    assert_eq!(taken(), (30, 30, 30), "and nothing twice");
+    mesh.stop().await;
+}
+
 fn records(body: &[u8]) -> Vec<LogRecord> {
     let request = ExportLogsServiceRequest::decode(body).unwrap();
     let [resource] = &request.resource_logs[..] else { panic!("{request:?}") };
