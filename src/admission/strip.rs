@@ -47,12 +47,10 @@ fn remove_containers(pod: &mut Value, status: &Status) {
     let Some(spec) = pod.get_mut("spec") else {
         return;
     };
-    for key in pod::LISTS {
-        if let Some(list) = spec.get_mut(key).and_then(Value::as_array_mut) {
-            list.retain(|container| !ours(container));
-        }
+    remove_from(spec, "initContainers", ours);
+    if let Some(list) = spec.get_mut("containers").and_then(Value::as_array_mut) {
+        list.retain(|container| !ours(container));
     }
-    pod::remove_if_empty(spec, "initContainers");
 }
 
 fn names(status: &Status, container: &str) -> bool {
@@ -180,9 +178,13 @@ pub(super) fn rename(map: &mut Map<String, Value>, from: &str, to: &str, value: 
 }
 
 fn remove_keys<'a>(metadata: &mut Value, field: &str, keys: impl IntoIterator<Item = &'a String>) {
-    if let Some(map) = metadata.get_mut(field).and_then(Value::as_object_mut) {
-        let keys: BTreeSet<&String> = keys.into_iter().collect();
-        map.retain(|key, _| !keys.contains(key));
+    let Some(map) = metadata.get_mut(field).and_then(Value::as_object_mut) else {
+        return;
+    };
+    let before = map.len();
+    let keys: BTreeSet<&String> = keys.into_iter().collect();
+    map.retain(|key, _| !keys.contains(key));
+    if map.len() < before {
+        pod::remove_if_empty(metadata, field);
     }
-    pod::remove_if_empty(metadata, field);
 }

@@ -87,6 +87,20 @@ fn pods_that_it_would_harm_are_refused() {
     }
 }
 
+/// There is nothing of ours in them but the status, so nothing that is empty was emptied by us.
+#[test]
+fn a_pod_that_is_refused_again_keeps_what_is_empty() {
+    let mut pod = weather();
+    pod["spec"]["hostNetwork"] = json!(true);
+    pod["spec"]["initContainers"] = json!([]);
+    pod["metadata"]["labels"] = json!({});
+    let once = patch::apply(&pod, &Subject::default(), &settings()).unwrap().pod;
+    assert_eq!((&once["spec"]["initContainers"], &once["metadata"]["labels"]), (&json!([]), &json!({})));
+    let twice = patch::apply(&once, &Subject::default(), &settings()).unwrap().pod;
+    assert_eq!(twice, once);
+    assert_eq!(patch::undo(&once).unwrap(), pod);
+}
+
 #[test]
 fn what_only_looks_like_harm_is_not_refused() {
     let mut pod = weather();
