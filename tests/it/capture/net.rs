@@ -219,7 +219,11 @@ pub(super) struct Listening(TcpListener);
 
 impl Listening {
     fn new(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        // The socket of the one before lives on in a child that another test has forked and that has not become its program yet.
+        let listener = wait("the address", || match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => None,
+            bound => Some(bound.unwrap()),
+        });
         listener.set_nonblocking(true).unwrap();
         Listening(listener)
     }
