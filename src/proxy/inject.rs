@@ -12,7 +12,7 @@ use super::hop;
 use super::settings::Propagation;
 use crate::mcp::message::Message;
 use crate::mcp::meta::{self, Carrier};
-use crate::trace::context::Outgoing;
+use crate::trace::outgoing::Outgoing;
 use crate::w3c::baggage::Baggage;
 
 /// What is to be written.

@@ -7,6 +7,7 @@ pub mod glob;
 pub mod hop;
 pub mod ids;
 pub mod links;
+pub mod outgoing;
 pub mod places;
 pub mod protobuf;
 pub mod rate;

@@ -6,7 +6,8 @@ use opentelemetry::trace::{SpanId, SpanKind};
 
 use crate::proxy::policy::Policy;
 use crate::proxy::worker::Worker;
-use crate::trace::context::{Outgoing, TraceContext, flags};
+use crate::trace::context::{TraceContext, flags};
+use crate::trace::outgoing::Outgoing;
 use crate::trace::rules::Facts;
 use crate::trace::span::Span;
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use super::Start;
 use crate::net::dial;
 use crate::proxy::kin::{Kin, Side};
-use crate::trace::context::{Outgoing, TraceContext};
+use crate::trace::context::TraceContext;
 use crate::trace::hop::Listens;
+use crate::trace::outgoing::Outgoing;
 use crate::trace::span::Span;
 
 impl Start<'_> {

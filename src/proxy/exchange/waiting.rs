@@ -1,22 +1,24 @@
 //! One message whose answer is awaited: its span, what it counts in, and what
 //! the answer says of it.
 
-use std::time::{Duration, Instant, SystemTime};
+mod awaited;
+mod ends;
+
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceId};
 
-use crate::a2a;
-use crate::genai;
-use crate::mcp::message::{ErrorView, Id, Message, OwnedId};
-use crate::metrics::operations::{ErrorType, Exemplar, Outcome, Series, Status};
-use crate::proxy::access_log::{End, Entry};
+pub use self::awaited::{Answer, Asked, Awaited, Forgotten};
+use crate::mcp::message::{ErrorView, Id, Message};
+use crate::metrics::operations::{ErrorType, Outcome, Series, Status};
+use crate::proxy::access_log::Entry;
 use crate::proxy::agent;
 use crate::proxy::attributes;
 use crate::proxy::kin::Kin;
 use crate::proxy::mesh;
 use crate::proxy::model;
-use crate::proxy::peers::{Place, SessionKey};
+use crate::proxy::peers::Place;
 use crate::proxy::worker::Worker;
 use crate::trace::context::TraceContext;
 use crate::trace::sampler_config::Keep;
@@ -53,80 +55,6 @@ pub struct Waiting {
     pub(super) kin: Option<Box<Kin>>,
     /// How it ended, as far as is known.
     outcome: Outcome,
-}
-
-/// What would answer a message.
-#[derive(Debug)]
-pub enum Awaited {
-    /// The JSON-RPC answer to an MCP request.
-    Answer(Answer),
-    /// The acknowledgement of an MCP notification.
-    Acknowledgement,
-    /// The end of the response to a registration in a mesh, which says to
-    /// which agents the dependencies were resolved.
-    Registration,
-    /// The answers of an agent, of which there may be many, to their end.
-    Agent(Box<a2a::Reply>),
-    /// The answer of a language model, whole or as events, to its end.
-    Completion(Box<genai::Reply>),
-    /// The end of the response.
-    Response,
-}
-
-/// Requests whose answers say more than how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Asked {
-    /// `initialize`: it grants the session.
-    Session,
-    /// `subscriptions/listen`: its answer comes when the client has heard enough.
-    Notifications,
-    /// `tasks/get` and its relatives: about work that another request began.
-    Task,
-    /// Anything else.
-    #[default]
-    Other,
-}
-
-impl Asked {
-    /// Reads it off the method.
-    pub fn of(method: &str) -> Self {
-        match method {
-            "initialize" => Asked::Session,
-            "subscriptions/listen" => Asked::Notifications,
-            _ if method.starts_with("tasks/") => Asked::Task,
-            _ => Asked::Other,
-        }
-    }
-}
-
-/// The answer that is awaited.
-#[derive(Debug)]
-pub struct Answer {
-    /// The id that it has to carry, where the request's was read.
-    pub id: Option<OwnedId>,
-    /// What it is the answer to, where that matters.
-    pub asked: Asked,
-    /// Whether a client that leaves means to cancel: since 2026-07-28.
-    pub modern: bool,
-    /// The session that the head of the answer to `initialize` named.
-    pub granted: Option<SessionKey>,
-}
-
-impl Awaited {
-    /// Whether a client that leaves means to cancel: since 2026-07-28.
-    pub(super) fn is_modern(&self) -> bool {
-        matches!(self, Awaited::Answer(answer) if answer.modern)
-    }
-
-    /// Whether the end of the body, not some message in it, is the end of the answer.
-    pub(super) fn is_whole_body(&self) -> bool {
-        matches!(self, Awaited::Agent(_) | Awaited::Completion(_))
-    }
-
-    /// Whether the span is one of HTTP, which says the status of any response.
-    pub(super) fn is_http(&self) -> bool {
-        matches!(self, Awaited::Registration | Awaited::Completion(_) | Awaited::Response)
-    }
 }
 
 impl Waiting {
@@ -408,165 +336,4 @@ impl Waiting {
         };
         span.error(error_type, description);
     }
-
-    /// The message was taken, if that is all that it waits for.
-    pub(super) fn acknowledged(&mut self, worker: &Worker) {
-        if matches!(self.awaited, Awaited::Acknowledgement) {
-            self.end(worker);
-        }
-    }
-
-    /// The response ended, and it holds no JSON-RPC answer to this message.
-    pub(super) fn unanswered(&mut self, worker: &Worker, status: Option<StatusCode>) {
-        if self.parked {
-            return;
-        }
-        if let Some(status) = status.filter(|_| self.is_open()) {
-            let unanswered = match &self.awaited {
-                Awaited::Answer(_) => status == StatusCode::ACCEPTED || status.is_redirection(),
-                _ => false,
-            };
-            let expected = status.is_success() && !unanswered;
-            if let Some(span) = self.span.as_mut().filter(|_| !expected)
-                && !self.awaited.is_http()
-            {
-                span.set_int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()));
-            }
-            let refused = status.as_u16() >= 400 || unanswered;
-            if status.is_server_error() || (self.client && refused) {
-                self.fails(ErrorType::Http(status.as_u16()), "");
-            } else if refused {
-                self.outcome.status = Status::Error;
-            }
-        }
-        self.end(worker);
-    }
-
-    /// Ends the span as failed.
-    pub(super) fn failed(&mut self, worker: &Worker, error_type: &'static str, description: &str) {
-        if self.is_open() {
-            self.fails(ErrorType::Named(error_type), description);
-        }
-        self.end(worker);
-    }
-
-    /// Nobody waits for the answer any more. Since 2026-07-28 that cancels
-    /// the request; before, it explicitly does not.
-    pub(super) fn abandoned(&mut self, worker: &Worker) {
-        if self.parked {
-            return;
-        }
-        self.outcome.status = Status::Cancelled;
-        if let Some(span) = &mut self.span {
-            let attribute = match &self.awaited {
-                Awaited::Answer(answer) if !answer.modern => key::MESHTRACE_DISCONNECTED,
-                // The task goes on, and can be subscribed to again.
-                Awaited::Agent(_) => key::MESHTRACE_DISCONNECTED,
-                _ => key::MESHTRACE_CANCELLED,
-            };
-            span.set_bool(attribute, true);
-        }
-        self.end(worker);
-    }
-
-    /// The client, or the server whose request this is, wants no answer any more.
-    pub(super) fn cancelled(&mut self, worker: &Worker) {
-        self.outcome.status = Status::Cancelled;
-        if let Some(span) = &mut self.span {
-            span.set_bool(key::MESHTRACE_CANCELLED, true);
-        }
-        self.end(worker);
-    }
-
-    /// Nobody can find it any more. If nobody else has it either, that is its end.
-    pub(super) fn forgotten(&mut self, worker: &Worker, why: Forgotten) {
-        self.place = None;
-        if !self.parked {
-            return;
-        }
-        match why {
-            Forgotten::Displaced => self.noted("forgotten"),
-            Forgotten::Stopping => self.noted("pending"),
-            Forgotten::Overdue => return self.failed(worker, "timeout", "no answer came in time"),
-            Forgotten::EndOfSession => {
-                return self.failed(worker, "connection_closed", "the session ended without an answer");
-            }
-        }
-        self.end(worker);
-    }
-
-    /// The span is of no interest after all.
-    pub(super) fn discard(&mut self, worker: &Worker) {
-        if let Some(span) = self.span.take() {
-            worker.spans.give(span);
-        }
-        self.end(worker);
-    }
-
-    /// Says something of the response on the span.
-    pub(super) fn noted(&mut self, what: &'static str) {
-        if let Some(span) = &mut self.span {
-            span.set_static(key::MESHTRACE_RESPONSE, what);
-        }
-    }
-
-    /// Ends the span as it stands. Only the first call has an effect.
-    pub(super) fn end(&mut self, worker: &Worker) {
-        self.unplace(worker);
-        if let Some(place) = self.remembered.take() {
-            worker.tracer.server_spans.end(place);
-        }
-        if !self.is_open() {
-            return;
-        }
-        self.completed();
-        let took: Duration = self.started.elapsed();
-        let mut exemplar = None;
-        if let Some(mut span) = self.span.take() {
-            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            span.end_unix_nanos = span.start_unix_nanos.saturating_add(nanos);
-            let (trace_id, span_id) = (span.trace_id, span.span_id);
-            let now = self.started + took;
-            let kept = self.reason(&span, took);
-            if span.flags.is_sampled() || kept.is_some() {
-                exemplar = Some(Exemplar { trace_id, span_id, took, at_unix_nanos: span.end_unix_nanos });
-                if let Some(reason) = kept {
-                    span.set_static(key::MESHTRACE_SAMPLING_REASON, reason);
-                }
-                worker.record(span);
-            } else {
-                worker.hold(span, now);
-            }
-            if kept.is_some() {
-                worker.keep(trace_id, None, now);
-            }
-        }
-        self.kin = None;
-        if let (Some(entry), Some(log)) = (self.log.take(), &worker.access_log) {
-            let end = End { outcome: self.outcome, took, bytes: self.bytes, at: SystemTime::now() };
-            log.write(*entry, &end);
-        }
-        if let Some(series) = self.series.take() {
-            worker.operations.observe(series, self.outcome, took, exemplar);
-        }
-    }
-
-    /// Why a span goes out that is not sampled, if it does.
-    fn reason(&self, span: &Span, took: Duration) -> Option<&'static str> {
-        let keep = self.keep.filter(|_| !span.flags.is_sampled())?;
-        keep.reason(self.outcome.status == Status::Error, took)
-    }
-}
-
-/// Why a request is no longer in the table of pending ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forgotten {
-    /// Another request took its place.
-    Displaced,
-    /// Its time is over.
-    Overdue,
-    /// Its session is over.
-    EndOfSession,
-    /// The sidecar stops.
-    Stopping,
 }
