@@ -13,7 +13,7 @@ from .report import Figure, Pairs
 
 RAW, NOPOOL, FLOOR = "hyper-raw", "hyper-nopool", "hyper, names kept"
 MESH, ONE, KEEP, TWO = "meshtrace", "meshtrace 1 %", "meshtrace 1 %, keep", "meshtrace, 2 workers"
-NEIGHBOUR = "meshtrace 1 %, keep, notices"
+NEIGHBOUR, OUT = "meshtrace 1 %, keep, notices", "meshtrace outbound"
 CONNECTIONS = 64
 SLICES = 20
 
@@ -55,6 +55,7 @@ SCENARIOS = [
     Scenario("small, sampled parent", MESH, 1.25, 1.10, options={"parent": "sampled"}),
     Scenario("small, capitals in names", MESH, options={"capitals": True}),
     Scenario("small, `isError`", MESH, 1.25, 1.10, "error"),
+    Scenario("small, outbound", OUT),
     Scenario("1 % sampling", ONE, 1.12, 1.00),
     Scenario("unsampled parent", MESH, 1.12, 1.00, options=UNSAMPLED),
     Scenario("1 % sampling, `keep` on", KEEP, 1.20, 1.06),

@@ -13,8 +13,8 @@ import subprocess
 import time
 from pathlib import Path
 
-PROXY_CPU = 1
-OTHER_CPU = 0
+# The first two of those that this process may use; on a single one they are the same.
+OTHER_CPU, PROXY_CPU = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 # Added to the niceness of every party; below zero it keeps a busy machine's other work away.
 niceness = 0
 

@@ -28,6 +28,8 @@ SETTINGS = {
     "meshtrace 1 %, keep": (ONE_PERCENT, ["--config", "KEEP"]),
     "meshtrace 1 %, keep, notices": (ONE_PERCENT, ["--config", "KEEP", "--admin", "127.0.0.1:0"]),
     "meshtrace, 2 workers": (ALWAYS, ["--workers", "2"]),
+    "meshtrace outbound": (ALWAYS, ["--outbound"]),
+    "meshtrace outbound 1 %, keep": (ONE_PERCENT, ["--outbound", "--config", "KEEP"]),
 }
 
 
@@ -96,16 +98,18 @@ class Bench:
             # A reference stands in, to see how much of a ratio is noise.
             return [self.meshtrace, *plain], {}
         env, flags = SETTINGS[name]
-        flags = [str(self.keep_config()) if flag == "KEEP" else flag for flag in flags]
+        way = ["--inbound", f"127.0.0.1:{port}={upstream}"]
+        if "--outbound" in flags:
+            way = ["--outbound", f"127.0.0.1:{port}=http://{upstream}"]
+        flags = [str(self.keep_config()) if flag == "KEEP" else flag for flag in flags if flag != "--outbound"]
         workers = [] if "--workers" in flags else ["--workers", "1"]
         admin = [] if "--admin" in flags else ["--admin", "off"]
-        inbound = f"127.0.0.1:{port}={upstream}"
         export = {
             "OTEL_SERVICE_NAME": "bench",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.sink_port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
-        command = [self.meshtrace, "proxy", "--inbound", inbound, *admin, *workers, *flags]
+        command = [self.meshtrace, "proxy", *way, *admin, *workers, *flags]
         return command, env | export
 
     def keep_config(self):

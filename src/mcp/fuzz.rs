@@ -275,7 +275,10 @@ fn compare(message: &Message<'_>, tree: &Value) {
     assert_eq!(message.is_error, result["isError"] == true);
     assert_eq!(message.has_result, tree.get("result").is_some());
     assert_eq!(message.error.is_some(), !tree["error"].is_null());
-    assert_eq!(message.error.and_then(|error| error.code), tree["error"]["code"].as_i64());
+    let code = &tree["error"]["code"];
+    // The tree takes `-0` for a fraction, like `-0.0`, and forgets which of the two it was.
+    let zero = code.as_f64() == Some(0.0) && message.error.is_some_and(|error| error.code == Some(0));
+    assert!(zero || message.error.and_then(|error| error.code) == code.as_i64(), "{tree}");
     assert_eq!(message.meta.present, params.get("_meta").is_some());
     let arguments = message.arguments.map(|raw| serde_json::from_slice::<Value>(raw).ok());
     assert_eq!(arguments, params.get("arguments").map(|value| Some(value.clone())));

@@ -89,6 +89,8 @@ fn fields_of_an_unexpected_type_count_as_absent() {
         (r#"{"code":"1"}"#, None),
         (r#"{"code":99999999999999999999}"#, None),
         (r#"{"code":-1}"#, Some(-1)),
+        (r#"{"code":-0}"#, Some(0)),
+        (r#"{"code":-0.0}"#, None),
         (r#"[]"#, None),
         (r#""text""#, None),
     ] {
