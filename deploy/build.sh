@@ -26,13 +26,22 @@ profdata() {
   local own newest
   own="$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata"
   newest=$(compgen -c llvm-profdata- | sort -t- -k3 -n | tail -n 1 || true)
-  command -v "${LLVM_PROFDATA:-$own}" || command -v "${newest:-llvm-profdata}"
+  if [ -n "${LLVM_PROFDATA:-}" ]; then
+    command -v "$LLVM_PROFDATA"
+  else
+    command -v "$own" || command -v "${newest:-llvm-profdata}"
+  fi
 }
 
-profdata=$(profdata) || {
-  echo "deploy/build.sh: no llvm-profdata; rustup component add llvm-tools, or set LLVM_PROFDATA" >&2
+fail() {
+  echo "deploy/build.sh: $1" >&2
   exit 1
 }
+
+profdata=$(profdata) || fail "no ${LLVM_PROFDATA:-llvm-profdata}; rustup component add llvm-tools, or set LLVM_PROFDATA"
+for program in python3 h2load nghttpd; do
+  command -v "$program" >/dev/null || fail "no $program; Debian: apt-get install python3 nghttp2"
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
