@@ -48,8 +48,9 @@ fn judge_tls(bytes: &[u8], names: bool) -> Option<Carries> {
     if !(fits(1, |b| b == 3) && fits(2, |b| b <= 4) && fits(5, |b| b == 1)) {
         return Some(Carries::Other);
     }
-    let enough = if names { tls::is_whole(bytes) || bytes.len() >= MAX_HELLO } else { bytes.len() > 5 };
-    enough.then_some(Carries::Tls)
+    // A record of length 0 is whole before it says what it holds.
+    let begun = bytes.len() > 5;
+    (begun && (!names || tls::is_whole(bytes) || bytes.len() >= MAX_HELLO)).then_some(Carries::Tls)
 }
 
 /// The longest method that is waited for.

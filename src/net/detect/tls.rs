@@ -141,6 +141,12 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_record_is_not_judged_before_its_message() {
+        check(b"\x16\x03\x01\0\0\0");
+        check(b"\x16\x03\x01\0\0\x01");
+    }
+
+    #[test]
     fn no_mutation_leads_astray() {
         let mut state = 443_u64;
         // Knuth's generator; its upper bits are good enough to choose by.
