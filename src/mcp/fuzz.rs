@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::batch;
+use super::ends;
 use super::mesh::mesh_arguments;
 use super::message::{Doubt, Id, Kind, Message, Text, parse, parse_answer};
 use super::meta::{Carrier, splice};
@@ -46,6 +47,7 @@ pub fn fuzz_message(data: &[u8]) {
     }
     compare_readers(data);
     compare_looks(data);
+    compare_ends(data);
 }
 
 /// Reads `data` as the arguments of a call of MCP Mesh and compares with an independent parser.
@@ -77,6 +79,32 @@ fn compare_looks(data: &[u8]) {
     assert_eq!(meanwhile.read_unchecked(data), verdict);
     if verdict.is_ok() {
         assert_eq!(format!("{before:?}"), format!("{meanwhile:?}"));
+    }
+}
+
+/// What both ends of an answer say is what the whole of it says, however little of it they are.
+fn compare_ends(data: &[u8]) {
+    let Ok(whole) = parse_answer(data) else { return };
+    let Ok(Value::Object(tree)) = serde_json::from_slice::<Value>(data) else { return };
+    for window in [16, 24, 32, 48, 64, 128, 256] {
+        let mut message = Message::default();
+        if !ends::read(data, window, &mut message) {
+            continue;
+        }
+        // JSON-RPC knows no others in an answer.
+        let is_known = |name: &String| matches!(name.as_str(), "jsonrpc" | "id" | "result" | "error");
+        if !tree.keys().all(is_known) || whole.error.is_some() {
+            continue;
+        }
+        let told = |message: &Message<'_>| {
+            let Message { kind, id, id_is_null, jsonrpc, has_result, is_error, .. } = message;
+            format!("{kind:?} {id:?} {id_is_null} {jsonrpc:?} {has_result} {is_error}")
+        };
+        assert_eq!(told(&message), told(&whole));
+        assert!(
+            message.result_type.is_none() || whole.result_type.is_some_and(|kind| kind.eq_str("complete"))
+        );
+        assert!(!message.spliceable());
     }
 }
 

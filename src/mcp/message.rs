@@ -5,6 +5,7 @@
 //! unexpected type counts as absent rather than as a failure, unless the message cannot be told
 //! apart without it.
 
+use super::ends;
 use super::meta::{Place, Points};
 use super::read;
 use super::scan::{Body, Scanner, Unseen};
@@ -196,6 +197,20 @@ impl<'a> Message<'a> {
     /// As for [`parse_answer`]. What was read by then stays in the message and means nothing.
     pub fn read_answer(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
         read_body(body, self).map(drop)
+    }
+
+    /// Reads one message as [`read_answer`](Self::read_answer) does, but a large answer to
+    /// `tools/call` off its ends alone where these tell how the call came out: what lies between
+    /// is then neither read nor known to be JSON.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse_answer`]. What was read by then stays in the message and means nothing.
+    pub fn read_outcome(&mut self, body: &'a [u8]) -> Result<(), Doubt> {
+        if body.len() >= ends::LARGE && ends::read(body, ends::WINDOW, self) {
+            return Ok(());
+        }
+        self.read_answer(body)
     }
 
     /// Request, notification or response.

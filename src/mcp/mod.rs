@@ -19,6 +19,7 @@ pub(crate) mod scan;
 pub(crate) mod values;
 
 mod block;
+mod ends;
 mod fuzz;
 mod id;
 mod lanes;

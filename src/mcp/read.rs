@@ -214,7 +214,7 @@ fn required_text<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Optio
 
 /// Reads the version of JSON-RPC, of which there is hardly another.
 #[inline(always)]
-fn version<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
+pub(super) fn version<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Text<'a>>) -> Outcome {
     if scanner.pass(br#""2.0""#) {
         *into = Some(Text::new("2.0", false));
         return Ok(());
@@ -230,7 +230,7 @@ fn id<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) 
 }
 
 /// Reads a string or a number; anything else is passed.
-fn token<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Id<'a>>) -> Outcome {
+pub(super) fn token<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Id<'a>>) -> Outcome {
     if scanner.peek() == b'"' {
         *into = scanner.string()?.map(Id::String);
         return Ok(());

@@ -194,7 +194,7 @@ pub(super) fn observer(
 /// Hands over the message that `data` is, or those of the batch that it is.
 pub fn each_answer(data: &[u8], mut take: impl FnMut(&Message<'_>)) {
     let mut message = Message::default();
-    match message.read_answer(data) {
+    match message.read_outcome(data) {
         Ok(()) => take(&message),
         Err(Doubt::Batch) => {
             for element in batch::elements(data, MAX_BATCH).unwrap_or_default() {
