@@ -22,7 +22,15 @@ from harness import cost, machine, parties
 
 # Of the small kinds, and of those that are many times as large.
 SMALL, LARGE = 10_000, 1_000
-LARGE_KINDS = ["request-string", "request-fields", "result-string", "result-fields", "sse-burst"]
+LARGE_KINDS = [
+    "request-string",
+    "request-fields",
+    "result-string",
+    "result-fields",
+    "result-string-plain",
+    "result-fields-plain",
+    "sse-burst",
+]
 KINDS = [
     ({}, SMALL),
     ({"parent": "sampled"}, SMALL),

@@ -65,6 +65,8 @@ SCENARIOS = [
     large("64 KiB request, many fields", 1.4, 1.25, "request-fields"),
     large("64 KiB result, one string", 1.1, 1.0, "result-string"),
     large("64 KiB result, many fields", 1.1, 1.0, "result-fields"),
+    large("64 KiB result, one string, no `isError`", 1.1, 1.0, "result-string-plain"),
+    large("64 KiB result, many fields, no `isError`", 1.1, 1.0, "result-fields-plain"),
     Scenario("SSE, burst of 20 events", MESH, 0.8, 0.65, "sse-burst", requests=150, kernel=310),
     Scenario("SSE, one event alone", MESH, 1.2, 1.1, "sse-single", requests=500, kernel=45),
     Scenario("new connection a request, against hyper without a pool", MESH, 1.15, 1.06, reference=NOPOOL,

@@ -14,6 +14,12 @@ pub(super) const GROUP: usize = 4 * BLOCK;
 /// Four blocks.
 pub(super) type Group = [u8; GROUP];
 
+/// How many bytes after a group are needed to tell what begins in it.
+pub(super) const AFTER: usize = 4;
+
+/// Four blocks and what comes after them.
+pub(super) type Followed = [u8; GROUP + AFTER];
+
 /// A way to look at blocks. Its functions are inlined, so that all that is done with one is
 /// compiled for it.
 pub(super) trait Lanes: Copy {
@@ -50,8 +56,22 @@ pub(super) trait Lanes: Copy {
     /// Whether any byte is a quote or not ASCII.
     fn has_quote_or_more(self, group: &Group) -> bool;
 
+    /// Whether any byte of the group is an `E`, or begins a `\u`: no spelling of `isError` in JSON
+    /// does without.
+    fn has_hint(self, group: &Followed) -> bool;
+
+    /// Whether the group has an `Er`, an `E\`, or an escape of a letter that `isError` has: none
+    /// does without these either, and little else has them.
+    fn has_spelling(self, group: &Followed) -> bool;
+
     /// [`between`](block::between) for each of four blocks.
     fn between(self, bits: [u64; 4]) -> [u64; 4];
+}
+
+/// What comes `after` bytes after each byte of the group, in blocks or halves of them.
+#[inline(always)]
+fn parts<const N: usize>(group: &Followed, after: usize) -> &[[u8; N]] {
+    group.get(after..after + GROUP).unwrap_or_default().as_chunks().0
 }
 
 /// The vectors that every processor of its kind has.
@@ -106,6 +126,30 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    fn has_hint(self, group: &Followed) -> bool {
+        let [here, next] = [0, 1].map(|after| parts(group, after));
+        let mut found = 0;
+        for (here, next) in here.iter().zip(next) {
+            found |= self.equal(here, b'E') | self.equal(here, b'\\') & self.equal(next, b'u');
+        }
+        found != 0
+    }
+
+    #[inline(always)]
+    fn has_spelling(self, group: &Followed) -> bool {
+        let all = [0, 1, 2, 3, 4].map(|after| parts(group, after));
+        (0..GROUP / BLOCK).any(|index| {
+            let [here, next, third, fourth, fifth] =
+                all.map(|blocks| blocks.get(index).copied().unwrap_or([0; BLOCK]));
+            let plain = self.equal(&here, b'E') & (self.equal(&next, b'r') | self.equal(&next, b'\\'));
+            let zeros = self.equal(&third, b'0') & self.equal(&fourth, b'0');
+            // From 4 to 7.
+            let digit = self.equal_with(&fifth, 3, b'7');
+            plain | self.equal(&here, b'\\') & self.equal(&next, b'u') & zeros & digit != 0
+        })
+    }
+
+    #[inline(always)]
     fn between(self, bits: [u64; 4]) -> [u64; 4] {
         bits.map(block::between)
     }
@@ -117,7 +161,7 @@ mod wide {
     use fearless_simd::x86::Avx2;
     use fearless_simd::{i8x32, mask8x32, u8x32, u64x4};
 
-    use super::{BLOCK, Block, Group, Lanes};
+    use super::{BLOCK, Block, Followed, Group, Lanes, parts};
 
     /// How many bytes a vector has.
     const LANE: usize = BLOCK / 2;
@@ -219,6 +263,30 @@ mod wide {
         }
 
         #[inline(always)]
+        fn has_hint(self, group: &Followed) -> bool {
+            let mut found = mask8x32::splat(self, false);
+            for (here, next) in parts(group, 0).iter().zip(parts(group, 1)) {
+                found |= are(self, here, 0, b'E');
+                found |= are(self, here, 0, b'\\') & are(self, next, 0, b'u');
+            }
+            found.to_bitmask() != 0
+        }
+
+        #[inline(always)]
+        fn has_spelling(self, group: &Followed) -> bool {
+            let [here, next, third, fourth, fifth] = [0, 1, 2, 3, 4].map(|after| parts(group, after));
+            let mut found = mask8x32::splat(self, false);
+            let rest = next.iter().zip(third).zip(fourth.iter().zip(fifth));
+            for (here, ((next, third), (fourth, fifth))) in here.iter().zip(rest) {
+                found |= are(self, here, 0, b'E') & (are(self, next, 0, b'r') | are(self, next, 0, b'\\'));
+                let zeros = are(self, third, 0, b'0') & are(self, fourth, 0, b'0');
+                found |=
+                    are(self, here, 0, b'\\') & are(self, next, 0, b'u') & zeros & are(self, fifth, 3, b'7');
+            }
+            found.to_bitmask() != 0
+        }
+
+        #[inline(always)]
         fn between(self, bits: [u64; 4]) -> [u64; 4] {
             let mut inside = u64x4::simd_from(self, bits);
             inside ^= inside << 1;
@@ -251,72 +319,4 @@ macro_rules! with_lanes {
 pub(super) use with_lanes;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// All that can be seen of four blocks.
-    type Looks = ([u64; 3], [bool; 4], [u64; 4]);
-
-    fn looks(lanes: impl Lanes, group: &Group) -> Looks {
-        let blocks = group.as_chunks::<BLOCK>().0;
-        let block = &blocks[1];
-        let seen = blocks.iter().fold(lanes.nothing(), |seen, block| lanes.see(seen, block));
-        let (quote, more) = (lanes.has_quote(group), lanes.has_quote_or_more(group));
-        (
-            [lanes.equal(block, b'"'), lanes.equal_with(block, 0x20, b'{'), lanes.signs(block)],
-            [lanes.is_ascii(seen), lanes.has_sign(group), quote, more],
-            lanes.between([0, 1, 2, 3].map(|block| lanes.equal(&blocks[block], b'"'))),
-        )
-    }
-
-    /// The same by a look at each byte.
-    fn plain_looks(group: &Group) -> Looks {
-        let bits = |block: &[u8], is: &dyn Fn(u8) -> bool| {
-            block.iter().enumerate().fold(0, |bits, (at, byte)| bits | u64::from(is(*byte)) << at)
-        };
-        let is_sign = |byte: u8| b"\\#'/".contains(&byte);
-        let block = &group[BLOCK..2 * BLOCK];
-        let quote = group.contains(&b'"');
-        (
-            [
-                bits(block, &|byte| byte == b'"'),
-                bits(block, &|byte| byte == b'{' || byte == b'['),
-                bits(block, &is_sign),
-            ],
-            [group.is_ascii(), group.iter().any(|byte| is_sign(*byte)), quote, quote || !group.is_ascii()],
-            [0, 1, 2, 3].map(|block| {
-                let mut inside = false;
-                group[block * BLOCK..][..BLOCK].iter().enumerate().fold(0, |bits, (at, byte)| {
-                    inside ^= *byte == b'"';
-                    bits | u64::from(inside) << at
-                })
-            }),
-        )
-    }
-
-    fn widest(group: &Group) -> Looks {
-        with_lanes!(lanes => looks(lanes, group))
-    }
-
-    #[test]
-    fn all_lanes_see_what_a_look_at_each_byte_sees() {
-        let mut seed = 0x5eed_0009_u64;
-        let mut roll = |sides: usize| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            (seed >> 16) as usize % sides
-        };
-        for _ in 0..20_000 {
-            let mut group = [b'a'; GROUP];
-            for _ in 0..roll(6) {
-                // Few marks, so that each is alone at times; any byte, so that none is mistaken.
-                let mark = b"\"\\{[/'#+}]\xff\x80"[roll(12)];
-                group[roll(GROUP)] = if roll(2) == 0 { mark } else { roll(256) as u8 };
-            }
-            let expected = plain_looks(&group);
-            assert_eq!(looks(Plain, &group), expected);
-            assert_eq!(widest(&group), expected);
-        }
-    }
-}
+mod tests;

@@ -47,9 +47,7 @@ impl Args {
         let Some(value) = self.flags.get(key) else {
             return default;
         };
-        value
-            .parse()
-            .unwrap_or_else(|_| usage(&format!("--{key} cannot be {value:?}")))
+        value.parse().unwrap_or_else(|_| usage(&format!("--{key} cannot be {value:?}")))
     }
 
     /// The value of `--key`. Leaves the process with code 2 when it is missing or does not parse.

@@ -32,6 +32,10 @@ pub enum Kind {
     ResultString,
     /// A 64 KiB result of many small fields.
     ResultFields,
+    /// A 64 KiB result that is one string, of a server that writes no `isError`.
+    PlainString,
+    /// The same of many small fields.
+    PlainFields,
     /// An SSE answer of 20 events that leave the server in one write.
     SseBurst,
     /// An SSE answer of one event.
@@ -44,13 +48,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind with its name and the path it is asked for at.
-    pub const ALL: [(Kind, &'static str, &'static str); 10] = [
+    pub const ALL: [(Kind, &'static str, &'static str); 12] = [
         (Kind::Small, "small", "/mcp"),
         (Kind::Error, "error", "/mcp/error"),
         (Kind::RequestString, "request-string", "/mcp/large"),
         (Kind::RequestFields, "request-fields", "/mcp/large"),
         (Kind::ResultString, "result-string", "/mcp/result-string"),
         (Kind::ResultFields, "result-fields", "/mcp/result-fields"),
+        (Kind::PlainString, "result-string-plain", "/mcp/result-string-plain"),
+        (Kind::PlainFields, "result-fields-plain", "/mcp/result-fields-plain"),
         (Kind::SseBurst, "sse-burst", "/mcp/sse-burst"),
         (Kind::SseSingle, "sse-single", "/mcp/sse-single"),
         (Kind::Open, "open", "/mcp/open"),
@@ -59,25 +65,16 @@ impl Kind {
 
     /// The kind of that name, as the load generator's `--kind` gives it.
     pub fn named(name: &str) -> Option<Kind> {
-        Kind::ALL
-            .iter()
-            .find(|(_, known, _)| *known == name)
-            .map(|(kind, ..)| *kind)
+        Kind::ALL.iter().find(|(_, known, _)| *known == name).map(|(kind, ..)| *kind)
     }
 
     /// The kind that the upstream answers at `path`.
     pub fn at(path: &[u8]) -> Option<Kind> {
-        Kind::ALL
-            .iter()
-            .find(|(.., known)| known.as_bytes() == path)
-            .map(|(kind, ..)| *kind)
+        Kind::ALL.iter().find(|(.., known)| known.as_bytes() == path).map(|(kind, ..)| *kind)
     }
 
     fn path(self) -> &'static str {
-        Kind::ALL
-            .iter()
-            .find(|(kind, ..)| *kind == self)
-            .map_or("/", |(.., path)| path)
+        Kind::ALL.iter().find(|(kind, ..)| *kind == self).map_or("/", |(.., path)| path)
     }
 }
 
@@ -108,11 +105,7 @@ impl Template {
         let trace_id = text.find("traceparent: 00-").map(|at| at + 16);
         // The last one: notifications before an answer carry no id.
         let id = text.rfind(&FIRST_ID.to_string());
-        Template {
-            bytes: text.into_bytes(),
-            id,
-            trace_id,
-        }
+        Template { bytes: text.into_bytes(), id, trace_id }
     }
 
     /// The same with capitals in the names of its header fields: `Content-Type`.
@@ -155,10 +148,7 @@ pub fn request(kind: Kind, authority: &str, parent: Parent) -> Template {
         _ => "",
     };
     let parent = flags.map_or(String::new(), |flags| {
-        format!(
-            "traceparent: 00-{}-b7ad6b7169203331-{flags}\r\n{state}",
-            "a".repeat(32)
-        )
+        format!("traceparent: 00-{}-b7ad6b7169203331-{flags}\r\n{state}", "a".repeat(32))
     });
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json, text/event-stream\r\n\
@@ -241,25 +231,28 @@ fn chunk(text: &str) -> String {
 
 fn answer_body(kind: Kind) -> String {
     let text = match kind {
-        Kind::ResultString => long_string(LARGE - 128),
+        Kind::ResultString | Kind::PlainString => long_string(LARGE - 128),
         _ => "Enschede: Tuesday 12 C, light rain in the morning, wind SW 4; Wednesday 14 C, dry and \
               mostly sunny, wind S 3; Thursday 13 C, showers later in the day, wind W 5. Observed at 06:00 by the station at Twente."
             .to_owned(),
     };
     let structured = match kind {
-        Kind::ResultFields => format!(
-            ",\"structuredContent\":{{\"rows\":[{}]}}",
-            rows(LARGE - 320)
-        ),
-        Kind::ResultString => String::new(),
+        Kind::ResultFields | Kind::PlainFields => {
+            format!(",\"structuredContent\":{{\"rows\":[{}]}}", rows(LARGE - 320))
+        }
+        Kind::ResultString | Kind::PlainString => String::new(),
         _ => ",\"structuredContent\":{\"days\":[{\"t\":12,\"rain\":true,\"wind\":4},{\"t\":14,\
               \"rain\":false,\"wind\":3},{\"t\":13,\"rain\":true,\"wind\":5}]}"
             .to_owned(),
     };
-    let error = kind == Kind::Error;
+    let error = match kind {
+        Kind::PlainString | Kind::PlainFields => "",
+        Kind::Error => ",\"isError\":true",
+        _ => ",\"isError\":false",
+    };
     format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{FIRST_ID},\"result\":{{\"content\":[{{\"type\":\"text\",\
-         \"text\":\"{text}\"}}]{structured},\"isError\":{error}}}}}"
+         \"text\":\"{text}\"}}]{structured}{error}}}}}"
     )
 }
 
@@ -272,11 +265,7 @@ fn long_string(length: usize) -> String {
         "observers call it \\\"drizzle\\\", which is not a term of the scale used here anyway;\\n";
     let mut text = String::with_capacity(length + 128);
     while text.len() + 2 * LINE.len() < length {
-        text.push_str(if text.len() % 1024 < LINE.len() {
-            QUOTE
-        } else {
-            LINE
-        });
+        text.push_str(if text.len() % 1024 < LINE.len() { QUOTE } else { LINE });
     }
     text
 }
@@ -348,11 +337,7 @@ mod tests {
         let first = template.with(&id_digits(7), 1).to_vec();
         let second = template.with(&id_digits(8), 2).to_vec();
         assert_eq!(first.len(), second.len());
-        assert!(
-            String::from_utf8(first)
-                .unwrap()
-                .contains("\"id\":10000007,")
-        );
+        assert!(String::from_utf8(first).unwrap().contains("\"id\":10000007,"));
         assert!(!second.windows(32).any(|window| window == [b'a'; 32]));
     }
 }

@@ -56,11 +56,7 @@ impl Reader {
             }
             if self.fill(stream).await? == 0 {
                 let clean = self.buffer.is_empty();
-                return if clean {
-                    Ok(None)
-                } else {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                };
+                return if clean { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
         }
     }
@@ -117,10 +113,7 @@ fn complete(buffer: &[u8], &(head, framing): &(usize, Framing)) -> Option<Messag
         Framing::Length(length) => head + length,
         Framing::Chunked => head + chunked_end(&buffer[head..])?,
     };
-    (buffer.len() >= end).then_some(Message {
-        head,
-        body: head..end,
-    })
+    (buffer.len() >= end).then_some(Message { head, body: head..end })
 }
 
 /// The length of a chunked body, trailers not expected, once its last chunk is there.
@@ -137,22 +130,16 @@ fn chunked_end(mut rest: &[u8]) -> Option<usize> {
 }
 
 fn named(line: &[u8], name: &[u8]) -> bool {
-    line.get(..name.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(name))
+    line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
 fn decimal(digits: &[u8]) -> usize {
     let digits = digits.iter().skip_while(|byte| **byte == b' ');
-    digits
-        .take_while(|byte| byte.is_ascii_digit())
-        .fold(0, |n, d| n * 10 + usize::from(d - b'0'))
+    digits.take_while(|byte| byte.is_ascii_digit()).fold(0, |n, d| n * 10 + usize::from(d - b'0'))
 }
 
 fn hexadecimal(digits: &[u8]) -> usize {
-    digits
-        .iter()
-        .map_while(|byte| char::from(*byte).to_digit(16))
-        .fold(0, |n, digit| n * 16 + digit as usize)
+    digits.iter().map_while(|byte| char::from(*byte).to_digit(16)).fold(0, |n, digit| n * 16 + digit as usize)
 }
 
 #[cfg(test)]
@@ -165,27 +152,11 @@ mod tests {
 
     #[tokio::test]
     async fn frames_by_length_and_by_chunks() {
-        let message = read(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcPOST")
-            .await
-            .unwrap();
-        assert_eq!(
-            message,
-            Message {
-                head: 38,
-                body: 38..41
-            }
-        );
-        let message = read(
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\nX",
-        )
-        .await;
-        assert_eq!(
-            message.unwrap(),
-            Message {
-                head: 47,
-                body: 47..67
-            }
-        );
+        let message = read(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcPOST").await.unwrap();
+        assert_eq!(message, Message { head: 38, body: 38..41 });
+        let message =
+            read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\nX").await;
+        assert_eq!(message.unwrap(), Message { head: 47, body: 47..67 });
         assert_eq!(read(b"").await, None);
     }
 }

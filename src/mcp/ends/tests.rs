@@ -57,8 +57,7 @@ fn the_order_of_the_message_does_not_matter() {
 fn what_the_ends_do_not_tell_is_left_to_the_whole() {
     let error = r#","isError":true"#;
     for (before, after, last) in [
-        // Nothing is said, or not at this end.
-        ("", "", ""),
+        // It is not said at this end.
         (r#""isError":true,"#, "", ""),
         // It may be another kind of result, or none.
         (r#""resultType":"task","#, error, ""),
@@ -95,6 +94,41 @@ fn what_the_ends_do_not_tell_is_left_to_the_whole() {
 }
 
 #[test]
+fn a_server_that_says_nothing_of_errors_has_none() {
+    let silent = |text: &str| {
+        let text = text.repeat(4096 / text.len());
+        format!(
+            r#"{{"result":{{"content":[{{"text":"{text}, isError"}}],"a":"{text}"}},"jsonrpc":"2.0","id":7}}"#
+        )
+    };
+    // Much that is like the name is none.
+    for text in ["plain", "isERROR ", "E", r"\u003c\u001b\u00e9", "or 004", r#"\\\""#] {
+        let body = silent(text);
+        assert!(told(&body).is_some_and(|message| !message.is_error && message.has_result), "{text}");
+    }
+    for text in ["isError ", r"E\n", r"\u0045", r"\\u0072"] {
+        assert!(told(&silent(text)).is_none(), "{text}");
+    }
+    let tools = silent("plain").replace("content", "tools");
+    let broken = silent("plain").replacen("[{", r"[\{", 1);
+    assert!(told(&tools).is_none() && told(&broken).is_none());
+}
+
+#[test]
+fn an_error_is_seen_wherever_it_stands_and_however_it_is_spelled() {
+    for name in ["isError", r"is\u0045rror", r"isE\u0072ror", r"\u0069\u0073\u0045\u0072\u0072\u006F\u0072"] {
+        for at in 0..600 {
+            let (before, after) = ("x".repeat(at), "x".repeat(600));
+            let members = format!(r#""content":[{{"a":"b"}}],"a":"{before}","{name}":true,"b":["{after}"]"#);
+            let body = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{{members}}}}}"#);
+            let mut message = Message::default();
+            assert!(!read(body.as_bytes(), 64, &mut message), "{body}");
+            assert!(message.read_outcome(body.as_bytes()).is_ok() && message.is_error, "{body}");
+        }
+    }
+}
+
+#[test]
 fn neither_end_is_taken_for_more_than_it_is() {
     let body = answer("", r#","isError":true"#, "");
     let mut message = Message::default();
@@ -110,6 +144,11 @@ fn neither_end_is_taken_for_more_than_it_is() {
     assert!(told(&long).is_none());
     let slashes = answer("", &format!(r#","isError":true,"note":"{}\"""#, r"\\".repeat(200)), "");
     assert!(told(&slashes).is_none());
+    let object = |length: usize| {
+        let object = format!(r#"{{"a":"{}"}}"#, "x".repeat(length - r#"{"a":""}"#.len()));
+        answer("", &format!(r#","isError":true,"_meta":{object}"#), "")
+    };
+    assert!(told(&object(SHORT)).is_some() && told(&object(SHORT + 8)).is_none());
     let digits = answer("", &format!(r#","isError":true,"note":{}"#, "1".repeat(300)), "");
     assert!(told(&digits).is_none());
 }
@@ -157,6 +196,9 @@ fn generated_answers_come_out_as_an_independent_parser_reads_them() {
     let mut found = 0;
     for _ in 0..20_000 {
         let mut members = vec![format!(r#""isError":{}"#, ["true", "false", "null"][dice.roll(3)])];
+        if dice.roll(3) == 0 {
+            members.clear();
+        }
         if dice.roll(4) == 0 {
             members.push(r#""resultType":"complete""#.into());
         }
@@ -171,5 +213,5 @@ fn generated_answers_come_out_as_an_independent_parser_reads_them() {
         found += usize::from(read(body.as_bytes(), 24, &mut Message::default()));
         crate::mcp::fuzz_message(body.as_bytes());
     }
-    assert!(found > 5_000, "{found}");
+    assert!(found > 3_000, "{found}");
 }

@@ -81,10 +81,8 @@ async fn forward(
 async fn connect(target: SocketAddr, keep_case: bool) -> Result<SendRequest<Incoming>, Failure> {
     let stream = TcpStream::connect(target).await?;
     stream.set_nodelay(true)?;
-    let (sender, connection) = client::Builder::new()
-        .preserve_header_case(keep_case)
-        .handshake(TokioIo::new(stream))
-        .await?;
+    let (sender, connection) =
+        client::Builder::new().preserve_header_case(keep_case).handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender)
 }

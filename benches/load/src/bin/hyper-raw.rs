@@ -40,9 +40,7 @@ async fn serve(stream: TcpStream, pool: Pool, upstream: Authority) {
     // A connection that fails is its client's business: the load generator counts errors.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| forward(&pool, &upstream, request));
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn forward(

@@ -47,9 +47,7 @@ async fn main() -> std::io::Result<()> {
                 let totals = Rc::clone(&totals);
                 tokio::task::spawn_local(async move {
                     let service = service_fn(|request| answer(Rc::clone(&totals), request));
-                    let _ = http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         })
@@ -61,15 +59,9 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
-        let Totals {
-            spans,
-            requests,
-            bytes,
-            broken,
-        } = *totals.borrow();
-        let text = format!(
-            "{{\"spans\":{spans},\"requests\":{requests},\"bytes\":{bytes},\"broken\":{broken}}}\n"
-        );
+        let Totals { spans, requests, bytes, broken } = *totals.borrow();
+        let text =
+            format!("{{\"spans\":{spans},\"requests\":{requests},\"bytes\":{bytes},\"broken\":{broken}}}\n");
         return Ok(Response::new(Full::from(text)));
     }
     let spans = match request.into_body().collect().await {
@@ -89,9 +81,7 @@ async fn answer(
     // An empty `ExportTraceServiceResponse` is zero bytes: everything was accepted.
     let mut response = Response::new(Full::default());
     let protobuf = hyper::header::HeaderValue::from_static("application/x-protobuf");
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, protobuf);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, protobuf);
     Ok(response)
 }
 

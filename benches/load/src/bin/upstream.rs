@@ -79,20 +79,9 @@ async fn serve(stream: TcpStream, state: Rc<State>) -> io::Result<()> {
         reader.consume(&message);
         if matches!(kind, Kind::Open | Kind::Hang) {
             drop(reader);
-            return hold(
-                &state,
-                Open {
-                    kind,
-                    id,
-                    writer: output,
-                },
-                input,
-            )
-            .await;
+            return hold(&state, Open { kind, id, writer: output }, input).await;
         }
-        output
-            .write_all(cached(&mut answers, kind, capitals).with(&id, 0))
-            .await?;
+        output.write_all(cached(&mut answers, kind, capitals).with(&id, 0)).await?;
     }
     Ok(())
 }
@@ -100,17 +89,14 @@ async fn serve(stream: TcpStream, state: Rc<State>) -> io::Result<()> {
 /// The answer of `kind`, built at its first use on this connection. Its names have capitals where
 /// those of the requests do, which are the same all along.
 fn cached(answers: &mut Vec<(Kind, Template)>, kind: Kind, capitals: bool) -> &mut Template {
-    let at = answers
-        .iter()
-        .position(|(known, _)| *known == kind)
-        .unwrap_or_else(|| {
-            let mut answer = payload::answer(kind);
-            if capitals {
-                answer = answer.capitalised();
-            }
-            answers.push((kind, answer));
-            answers.len() - 1
-        });
+    let at = answers.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+        let mut answer = payload::answer(kind);
+        if capitals {
+            answer = answer.capitalised();
+        }
+        answers.push((kind, answer));
+        answers.len() - 1
+    });
     &mut answers[at].1
 }
 
@@ -119,11 +105,7 @@ async fn hold(state: &State, open: Open, input: OwnedReadHalf) -> io::Result<()>
     if open.kind == Kind::Open {
         open.writer.try_write(payload::SSE_HEAD.as_bytes())?;
     }
-    let key = state
-        .open
-        .borrow()
-        .last_key_value()
-        .map_or(0, |(key, _)| key + 1);
+    let key = state.open.borrow().last_key_value().map_or(0, |(key, _)| key + 1);
     state.open.borrow_mut().insert(key, open);
     let mut byte = [0];
     // Nothing more is asked on this connection, so the first readiness that yields is its end.
@@ -183,11 +165,7 @@ async fn emit(state: &State, count: u64, rate: u64) {
 fn finish(state: &State) {
     let (mut stream, mut json) = (payload::finish(), payload::answer(Kind::Small));
     for open in state.open.borrow().values() {
-        let template = if open.kind == Kind::Open {
-            &mut stream
-        } else {
-            &mut json
-        };
+        let template = if open.kind == Kind::Open { &mut stream } else { &mut json };
         let bytes = template.with(&open.id, 0);
         if !matches!(open.writer.try_write(bytes), Ok(n) if n == bytes.len()) {
             state.refused.set(state.refused.get() + 1);

@@ -116,24 +116,14 @@ impl Client {
         };
         let id = payload::id_digits(self.next_id);
         self.next_id += 1;
-        stream
-            .write_all(self.request.with(&id, u64::from(self.next_id)))
-            .await?;
-        let message = self
-            .reader
-            .message(stream)
-            .await?
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        stream.write_all(self.request.with(&id, u64::from(self.next_id))).await?;
+        let message = self.reader.message(stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let sound = is_sound(self.kind, self.reader.bytes(), &message, &id);
         self.reader.consume(&message);
         if self.reconnect {
             self.stream = None;
         }
-        if sound {
-            Ok(())
-        } else {
-            Err(io::Error::other("not the expected answer"))
-        }
+        if sound { Ok(()) } else { Err(io::Error::other("not the expected answer")) }
     }
 }
 
@@ -156,10 +146,7 @@ async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
 
 fn report(seconds: f64, clients: &mut [Client]) -> io::Result<()> {
     let errors: u64 = clients.iter().map(|client| client.errors).sum();
-    let latencies: Vec<u64> = clients
-        .iter_mut()
-        .flat_map(|client| client.latencies.drain(..))
-        .collect();
+    let latencies: Vec<u64> = clients.iter_mut().flat_map(|client| client.latencies.drain(..)).collect();
     say(&format!(
         "{{\"requests\":{},\"errors\":{errors},\"seconds\":{seconds:.6},{}}}",
         latencies.len(),

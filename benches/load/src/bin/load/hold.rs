@@ -62,10 +62,7 @@ async fn open_all(args: &Args, connections: u32, counts: &Rc<Counts>) -> io::Res
         // Waits here, so that no more than that many are on their way.
         let permit = acquire(permit).await?;
         let (counts, failed, kind) = (Rc::clone(counts), Rc::clone(&failed), kind(args));
-        let message = request
-            .clone()
-            .with(&payload::id_digits(number), u64::from(number))
-            .to_vec();
+        let message = request.clone().with(&payload::id_digits(number), u64::from(number)).to_vec();
         tokio::task::spawn_local(async move {
             let opened = open(target, kind, &message).await;
             drop(permit);
@@ -75,10 +72,7 @@ async fn open_all(args: &Args, connections: u32, counts: &Rc<Counts>) -> io::Res
             }
         });
     }
-    let _all = gate
-        .acquire_many(OPENING_AT_ONCE as u32)
-        .await
-        .map_err(io::Error::other)?;
+    let _all = gate.acquire_many(OPENING_AT_ONCE as u32).await.map_err(io::Error::other)?;
     failed.borrow_mut().take().map_or(Ok(()), Err)
 }
 
@@ -104,11 +98,7 @@ async fn open(target: SocketAddr, kind: Kind, message: &[u8]) -> io::Result<TcpS
         Kind::Open => reader.head(&mut stream).await?.is_some(),
         _ => reader.message(&mut stream).await?.is_some(),
     };
-    if answered {
-        Ok(stream)
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
+    if answered { Ok(stream) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Counts what arrives until the connection ends.

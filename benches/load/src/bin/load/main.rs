@@ -72,10 +72,5 @@ fn latency_json(mut nanoseconds: Vec<u64>) -> String {
         let value = nanoseconds.get(index.min(nanoseconds.len().saturating_sub(1)));
         value.copied().unwrap_or(0) as f64 / 1000.0
     };
-    format!(
-        "\"p50\":{:.2},\"p90\":{:.2},\"p99\":{:.2}",
-        at(0.50),
-        at(0.90),
-        at(0.99)
-    )
+    format!("\"p50\":{:.2},\"p90\":{:.2},\"p99\":{:.2}", at(0.50), at(0.90), at(0.99))
 }

@@ -49,9 +49,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         let threads: Vec<_> = connections.drain(..).map(slice).collect();
         let mut latencies = Vec::new();
         for thread in threads {
-            let done = thread
-                .join()
-                .map_err(|_| io::Error::other("a thread panicked"))?;
+            let done = thread.join().map_err(|_| io::Error::other("a thread panicked"))?;
             let (connection, part) = done?;
             connections.push(connection);
             latencies.extend(part);
@@ -84,13 +82,7 @@ impl Connection {
         let stream = TcpStream::connect(plan.target)?;
         stream.set_nodelay(true)?;
         let request = payload::request(plan.kind, &plan.target.to_string(), plan.parent);
-        let mut connection = Connection {
-            plan,
-            number,
-            next_id: number * 1_000_000,
-            stream,
-            request,
-        };
+        let mut connection = Connection { plan, number, next_id: number * 1_000_000, stream, request };
         for _ in 0..20 {
             connection.exchange()?;
         }
@@ -121,8 +113,7 @@ impl Connection {
     fn exchange(&mut self) -> io::Result<()> {
         self.next_id += 1;
         let id = payload::id_digits(self.next_id);
-        self.stream
-            .write_all(self.request.with(&id, u64::from(self.next_id)))?;
+        self.stream.write_all(self.request.with(&id, u64::from(self.next_id)))?;
         let mut buffer = [0; 8192];
         let mut filled = 0;
         // A small answer's result is an object, and the last thing in the message.
@@ -133,10 +124,6 @@ impl Connection {
             }
         }
         let ok = buffer.starts_with(b"HTTP/1.1 200");
-        if ok {
-            Ok(())
-        } else {
-            Err(io::Error::other("not 200"))
-        }
+        if ok { Ok(()) } else { Err(io::Error::other("not 200")) }
     }
 }

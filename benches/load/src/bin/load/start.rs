@@ -24,21 +24,14 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     let mut times = Vec::new();
     for _ in 0..args.get("times", 11) {
         let start = Instant::now();
-        let mut child = Command::new(program)
-            .args(rest)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut child =
+            Command::new(program).args(rest).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let answered = first_answer(target, start);
         stop(&mut child)?;
         times.push(answered?.as_secs_f64() * 1000.0);
     }
     times.sort_by(f64::total_cmp);
-    say(&format!(
-        "{{\"median_ms\":{:.3},\"min_ms\":{:.3}}}",
-        times[times.len() / 2],
-        times[0]
-    ))
+    say(&format!("{{\"median_ms\":{:.3},\"min_ms\":{:.3}}}", times[times.len() / 2], times[0]))
 }
 
 fn first_answer(target: SocketAddr, start: Instant) -> io::Result<Duration> {
@@ -58,11 +51,7 @@ fn attempt(target: SocketAddr, request: &[u8]) -> io::Result<()> {
     stream.write_all(request)?;
     let mut status = [0; 12];
     stream.read_exact(&mut status)?;
-    if &status == b"HTTP/1.1 200" {
-        Ok(())
-    } else {
-        Err(io::Error::other("not 200"))
-    }
+    if &status == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("not 200")) }
 }
 
 fn stop(child: &mut Child) -> io::Result<()> {
