@@ -355,6 +355,36 @@ async fn row_4_only_true_is_a_failure() {
     assert!(watched.spans.iter().all(|span| span.error.is_none()), "{:#?}", watched.spans);
 }
 
+/// A large answer is mostly not looked at, but how the call came out is.
+#[tokio::test]
+async fn row_4_a_large_answer_fails_wherever_it_says_so() {
+    let long = r#"It is, says "Jan", no \"isError\":true. "#.repeat(1_600);
+    let members = |members: &str| format!(r#"{{"id":1,"result":{{{members}}},"jsonrpc":"2.0"}}"#);
+    let content = format!(r#""content":[{{"type":"text","text":{}}}]"#, json!(long));
+    let answers = [
+        (members(&format!(r#"{content},"structuredContent":{{"isError":true}},"isError":false"#)), false),
+        (members(&format!(r#"{content},"isError":true"#)), true),
+        (members(&format!(r#""isError":true,{content}"#)), true),
+        (members(&format!(r#"{content},"is\u0045rror":true,"structuredContent":[{}]"#, json!(long))), true),
+        (members(&content), false),
+        (members(&format!(r#"{content},"structuredContent":{{"rows":[{}1]}}"#, "1,".repeat(9_000))), false),
+    ];
+    for (body, fails) in answers {
+        for events in [false, true] {
+            let text = if events { format!("data: {body}\n\n") } else { body.clone() };
+            let media = if events { "text/event-stream" } else { "application/json" };
+            let script = move |_: &Asked| Answer::status(200, &text).header("content-type", media);
+            let watched = watch(script, SIDES.map(|side| (side, add(Era::Legacy, 1.into()))).into()).await;
+            assert_eq!(watched.spans.len(), 2);
+            for span in &watched.spans {
+                let found = (span.error.is_some(), span.attribute("error.type"));
+                let wanted = if fails { json!("tool_error") } else { Value::Null };
+                assert_eq!(found, (fails, wanted), "{events} {}", &body[..60]);
+            }
+        }
+    }
+}
+
 /// Small answers of several calls over one kept connection, a span each.
 #[tokio::test]
 async fn row_3_requests_of_one_connection_are_told_apart() {
