@@ -19,7 +19,7 @@ use super::keys::{Keys, ResultKey, TopKey};
 use super::lanes::{AFTER, Followed, GROUP, Lanes, with_lanes};
 use super::message::{Doubt, Id, Kind, Message};
 use super::meta::Place;
-use super::read::{text, token, version};
+use super::read::{id, text, version};
 use super::scan::{Member, Scanner};
 use super::skim::container_end;
 use super::text::Text;
@@ -33,8 +33,8 @@ const SHORT: usize = 96;
 /// From how many bytes on that costs less than to read all of an answer.
 pub(super) const LARGE: usize = 2048;
 
-/// Fills `message` if both ends of `body`, of `window` bytes each, tell how a call came out;
-/// otherwise leaves it as it is and says so.
+/// Fills `message` if both ends of `body`, of `window` bytes each, tell how a call came out, where
+/// they say nothing together with a search between them; otherwise leaves it as it is and says so.
 pub(super) fn read<'a>(body: &'a [u8], window: usize, message: &mut Message<'a>) -> bool {
     let Some(told) = ends(body, window).and_then(|(head, tail)| Told::by(head, tail)) else { return false };
     let Some(is_error) = told.is_error.or_else(|| told.says_nothing(body).then_some(false)) else {
@@ -120,7 +120,7 @@ impl<'a> Told<'a> {
         let mut begun = false;
         let stopped = scanner.members(|scanner, member| match member.key {
             TopKey::Jsonrpc => version(scanner, &mut self.jsonrpc),
-            TopKey::Id => self.id(scanner),
+            TopKey::Id => id(scanner, &mut self.id, &mut self.id_is_null),
             TopKey::Result if scanner.peek() == b'{' => {
                 begun = self.result_head(scanner, head);
                 Err(Doubt::NotJson)
@@ -147,12 +147,6 @@ impl<'a> Told<'a> {
         plain && ended.is_err() && self.result_type.is_none_or(|kind| kind.eq_str("complete"))
     }
 
-    fn id(&mut self, scanner: &mut Scanner<'a, &'a [u8]>) -> Result<(), Doubt> {
-        self.id_is_null = scanner.peek() == b'n';
-        token(scanner, &mut self.id)?;
-        if self.id.is_some() || self.id_is_null { Ok(()) } else { Err(Doubt::BadShape) }
-    }
-
     /// Reads from the last byte on to the last content of the result.
     fn tail(&mut self, tail: &mut Backwards<'a>) -> Option<()> {
         tail.take(b'}')?;
@@ -165,7 +159,9 @@ impl<'a> Told<'a> {
                 }
                 TopKey::Id if self.id.is_none() && !self.id_is_null => {
                     let mut scanner = Scanner::new(value);
-                    self.id(&mut scanner).ok().filter(|()| scanner.is_done())?;
+                    id(&mut scanner, &mut self.id, &mut self.id_is_null)
+                        .ok()
+                        .filter(|()| scanner.is_done())?;
                 }
                 TopKey::Error if value == b"null" => {}
                 _ => return None,

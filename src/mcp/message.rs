@@ -200,8 +200,8 @@ impl<'a> Message<'a> {
     }
 
     /// Reads one message as [`read_answer`](Self::read_answer) does, but a large answer to
-    /// `tools/call` off its ends alone where these tell how the call came out: what lies between
-    /// is then neither read nor known to be JSON.
+    /// `tools/call` off its ends where these tell how the call came out: what lies between is then
+    /// searched at most, and not known to be JSON.
     ///
     /// # Errors
     ///

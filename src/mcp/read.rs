@@ -14,7 +14,7 @@ type Outcome = Result<(), Doubt>;
 pub(super) fn top<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) -> Outcome {
     let extent = scanner.members(|scanner, member| match member.key {
         TopKey::Jsonrpc => version(scanner, &mut message.jsonrpc),
-        TopKey::Id => id(scanner, message),
+        TopKey::Id => id(scanner, &mut message.id, &mut message.id_is_null),
         TopKey::Method => required_text(scanner, &mut message.method),
         TopKey::Params if B::CALLS => params(scanner, message),
         TopKey::Result => {
@@ -223,14 +223,18 @@ pub(super) fn version<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut 
 }
 
 /// Reads an identifier; only `null` may stand for none.
-fn id<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, message: &mut Message<'a>) -> Outcome {
-    message.id_is_null = scanner.peek() == b'n';
-    token(scanner, &mut message.id)?;
-    if message.id.is_some() || message.id_is_null { Ok(()) } else { Err(Doubt::BadShape) }
+pub(super) fn id<'a, B: Body<'a>>(
+    scanner: &mut Scanner<'a, B>,
+    into: &mut Option<Id<'a>>,
+    is_null: &mut bool,
+) -> Outcome {
+    *is_null = scanner.peek() == b'n';
+    token(scanner, into)?;
+    if into.is_some() || *is_null { Ok(()) } else { Err(Doubt::BadShape) }
 }
 
 /// Reads a string or a number; anything else is passed.
-pub(super) fn token<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Id<'a>>) -> Outcome {
+fn token<'a, B: Body<'a>>(scanner: &mut Scanner<'a, B>, into: &mut Option<Id<'a>>) -> Outcome {
     if scanner.peek() == b'"' {
         *into = scanner.string()?.map(Id::String);
         return Ok(());

@@ -64,3 +64,19 @@ pub(super) const STREAMS: &[&str] = &[
     "event: message\nid: 4\ndata: {\"method\":\"roots/list\",\"jsonrpc\":\"2.0\",\"id\":1}\n\ndata: {\"id\":2,\"params\":{\"a\":\"}\\\"\"},\"method\":\"notifications/progress\"}\n\n",
     "\n\n\nevent: only a type\n\ndata: after\n\n",
 ];
+
+/// A small deterministic generator (xorshift), so that a failure can be repeated.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % sides.max(1)
+    }
+
+    pub(super) fn pick<'t, T: ?Sized>(&mut self, of: &[&'t T]) -> &'t T {
+        of[self.roll(of.len())]
+    }
+}

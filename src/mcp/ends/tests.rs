@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mcp::message::parse_answer;
+use crate::mcp::samples::Dice;
 
 /// An answer whose content is long, with these members of the result after it and of the message
 /// after that.
@@ -162,17 +163,7 @@ fn only_large_answers_are_read_by_their_ends() {
     assert!(short.len() < LARGE && Message::default().read_outcome(short.as_bytes()).is_err());
 }
 
-/// A small deterministic generator (xorshift).
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % sides
-    }
-
     fn string(&mut self) -> String {
         const PIECES: [&str; 12] =
             [r#"\""#, r"\\", "{", "}", "[", "]", ",", ":", "isError", r"\u0022", "true", "é"];

@@ -1,24 +1,8 @@
 //! Seeded mutations and generated documents, each held against an independent parser.
 
 use super::super::message::{parse, parse_answer};
-use super::super::samples::{ANSWERS, BATCHES, CALLS, STREAMS};
+use super::super::samples::{ANSWERS, BATCHES, CALLS, Dice, STREAMS};
 use super::super::{fuzz_mesh, fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};
-
-/// A small deterministic generator (xorshift), so that a failure can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % sides.max(1)
-    }
-
-    fn pick<'t, T: ?Sized>(&mut self, of: &[&'t T]) -> &'t T {
-        of[self.roll(of.len())]
-    }
-}
 
 const TOKENS: &[&str] = &[
     "{",
