@@ -40,7 +40,7 @@ pub(super) fn between(bits: u64) -> u64 {
 }
 
 /// Which bytes are escaped by a backslash before them, from block to block of one text.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Escapes {
     /// One if the first byte of the next block is escaped by the last one of this.
     carried: u64,

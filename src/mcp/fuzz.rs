@@ -2,6 +2,7 @@
 //! broken. The seeded tests call them too.
 
 mod outline;
+mod rows;
 mod stream;
 
 use std::fmt;
@@ -15,8 +16,10 @@ use super::ends;
 use super::mesh::mesh_arguments;
 use super::message::{Doubt, Id, Kind, Message, Text, parse, parse_answer};
 use super::meta::{Carrier, splice};
+use super::rows::LARGE;
 
 use outline::outline;
+pub use rows::fuzz_rows;
 pub use stream::{fuzz_rewrite, fuzz_sse};
 
 /// Reads `data` as a message and compares what is seen with what an independent parser sees, and
@@ -27,9 +30,11 @@ pub use stream::{fuzz_rewrite, fuzz_sse};
 /// When they differ.
 pub fn fuzz_message(data: &[u8]) {
     let tree = serde_json::from_slice::<Value>(data);
+    // Not all brackets of a large one are counted, and to what is no JSON that may make a difference.
+    let is_counted = data.len() < LARGE || tree.is_ok();
     match (parse(data), tree) {
         (Ok(message), Ok(tree)) => compare(&message, &tree),
-        (Ok(message), Err(_)) => {
+        (Ok(message), Err(_)) if is_counted => {
             if let Err(error) = serde_json::from_slice::<Value>(&outline(data)) {
                 assert!(is_leniency(data, &error.to_string()), "read what is no JSON: {error}: {message:?}");
             }
@@ -43,10 +48,12 @@ pub fn fuzz_message(data: &[u8]) {
                 panic!("refused JSON as {doubt:?}: {tree}")
             }
         },
-        (Err(_), Err(_)) => {}
+        (Ok(_) | Err(_), Err(_)) => {}
     }
-    compare_readers(data);
-    compare_looks(data);
+    if is_counted {
+        compare_readers(data);
+        compare_looks(data);
+    }
     compare_ends(data);
 }
 
@@ -191,7 +198,9 @@ pub fn fuzz_splice(data: &[u8]) {
     }
     assert!(message.kind() != Kind::Response);
     let out = out.strip_prefix(b"before").unwrap_or_default();
-    check_splice(body, &message, &context, out);
+    if body.len() < LARGE || serde_json::from_slice::<Value>(body).is_ok() {
+        check_splice(body, &message, &context, out);
+    }
 }
 
 fn check_splice(body: &[u8], message: &Message<'_>, context: &Carrier<'_>, out: &[u8]) {

@@ -64,6 +64,9 @@ pub(super) trait Lanes: Copy {
     /// does without these either, and little else has them.
     fn has_spelling(self, group: &Followed) -> bool;
 
+    /// Whether any `}` of the group has neither a `]` or `}` after it nor a `{` two bytes after.
+    fn may_end(self, group: &Followed) -> bool;
+
     /// [`between`](block::between) for each of four blocks.
     fn between(self, bits: [u64; 4]) -> [u64; 4];
 }
@@ -147,6 +150,17 @@ impl Lanes for Plain {
             let digit = self.equal_with(&fifth, 3, b'7');
             plain | self.equal(&here, b'\\') & self.equal(&next, b'u') & zeros & digit != 0
         })
+    }
+
+    #[inline(always)]
+    fn may_end(self, group: &Followed) -> bool {
+        let [here, next, third] = [0, 1, 2].map(|after| parts(group, after));
+        let mut found = 0;
+        for (here, (next, third)) in here.iter().zip(next.iter().zip(third)) {
+            let goes_on = self.equal_with(next, b']' ^ b'}', b'}') | self.equal(third, b'{');
+            found |= self.equal(here, b'}') & !goes_on;
+        }
+        found != 0
     }
 
     #[inline(always)]
@@ -282,6 +296,17 @@ mod wide {
                 let zeros = are(self, third, 0, b'0') & are(self, fourth, 0, b'0');
                 found |=
                     are(self, here, 0, b'\\') & are(self, next, 0, b'u') & zeros & are(self, fifth, 3, b'7');
+            }
+            found.to_bitmask() != 0
+        }
+
+        #[inline(always)]
+        fn may_end(self, group: &Followed) -> bool {
+            let [here, next, third] = [0, 1, 2].map(|after| parts(group, after));
+            let mut found = mask8x32::splat(self, false);
+            for (here, (next, third)) in here.iter().zip(next.iter().zip(third)) {
+                let goes_on = are(self, next, b']' ^ b'}', b'}') | are(self, third, 0, b'{');
+                found |= are(self, here, 0, b'}') & !goes_on;
             }
             found.to_bitmask() != 0
         }

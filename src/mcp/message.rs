@@ -23,7 +23,9 @@ const LARGE: usize = 512;
 /// body has to be UTF-8, and the objects that are looked into have to be JSON to the letter. Of
 /// other arrays and objects only quotes and brackets are looked at: these tell all readers of JSON
 /// alike where the value ends. An object cut short or followed by anything but white space is
-/// refused. The caller bounds the size.
+/// refused. Of a large array of rows, one object after the other, the brackets are not counted
+/// either: a body that has some too few or too many may be taken for the message that it almost is,
+/// and how deep the rows nest is not seen. The caller bounds the size.
 ///
 /// # Errors
 ///
@@ -79,7 +81,7 @@ pub enum Doubt {
     NotUtf8,
     /// A member that is read here occurs twice: receivers differ on which of the two counts.
     Duplicate,
-    /// Nested deeper than 128 levels.
+    /// Nested deeper than 128 levels, as far as these are counted.
     Depth,
     /// Neither an object nor an array; decided by the first character.
     NotObject,

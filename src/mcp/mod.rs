@@ -24,6 +24,7 @@ mod fuzz;
 mod id;
 mod lanes;
 mod read;
+mod rows;
 mod skim;
 mod skip;
 mod text;
@@ -34,4 +35,4 @@ mod samples;
 mod tests;
 
 #[doc(hidden)]
-pub use fuzz::{fuzz_mesh, fuzz_message, fuzz_rewrite, fuzz_splice, fuzz_sse};
+pub use fuzz::{fuzz_mesh, fuzz_message, fuzz_rewrite, fuzz_rows, fuzz_splice, fuzz_sse};

@@ -6,11 +6,12 @@
 //! of matched: a reader that refuses it refuses the message whatever stands around it, and one that
 //! takes it goes on at the same byte. What would break that is refused: outside of strings a
 //! backslash or the signs that begin a comment or another kind of string where a reader has such
-//! things.
+//! things. Of a large object in which [`rows`] follow each other not even that is looked at.
 
 use super::block::{self, BLOCK, Block, Escapes, NEAR};
 use super::lanes::{GROUP, Group, Lanes, with_lanes};
 use super::message::Doubt;
+use super::rows;
 use super::skip::{MAX_DEPTH, byte_at};
 
 /// How many blocks are looked at together.
@@ -140,7 +141,7 @@ fn block_end<L: Lanes, const WATCHED: bool>(
 
 /// The block at `at`, with zeros after the last bytes of the text.
 #[inline(always)]
-fn block_at(bytes: &[u8], at: usize) -> Block {
+pub(super) fn block_at(bytes: &[u8], at: usize) -> Block {
     let rest = bytes.get(at..).unwrap_or_default();
     rest.first_chunk().copied().unwrap_or_else(|| padded(rest))
 }
@@ -157,7 +158,8 @@ fn padded(rest: &[u8]) -> Block {
 
 /// Offset after the array or object that begins at `at`, inside `depth` others.
 ///
-/// Where the text is `WATCHED`, `ascii` becomes false if what was passed may hold anything else.
+/// Where the text is `WATCHED`, `ascii` becomes false if what was passed may hold anything else, and
+/// `bytes` is one object, inside of which nothing but objects is around.
 pub(super) fn container_end<const WATCHED: bool>(
     bytes: &[u8],
     at: usize,
@@ -178,7 +180,17 @@ fn container_end_by<L: Lanes, const WATCHED: bool>(
     let mut level = Level { open: 0, most: MAX_DEPTH.saturating_sub(depth) };
     let mut strings = Strings::default();
     let mut seen = lanes.nothing();
+    // From where on rows are looked for, once it is clear that it is not all one string.
+    let mut rows = if WATCHED && byte_at(bytes, at) == b'{' { at + GROUP } else { usize::MAX };
     'groups: loop {
+        if WATCHED && at >= rows && strings.inside == 0 && bytes.len().saturating_sub(at) >= rows::LARGE {
+            let passed = rows::pass(bytes, at, depth);
+            rows = passed.at + rows::AGAIN;
+            if let Some(open) = passed.open {
+                *ascii &= passed.ascii;
+                (at, strings, level) = (passed.at, open.strings, open.level);
+            }
+        }
         let group = bytes.get(at..).and_then(<[u8]>::first_chunk::<GROUP>);
         if let Some(group) = group
             && let Some(inside) = strings.inside_in_group(lanes, group)
@@ -223,11 +235,11 @@ fn container_end_by<L: Lanes, const WATCHED: bool>(
 }
 
 /// What of a text is inside of strings, from block to block.
-#[derive(Default)]
-struct Strings {
+#[derive(Clone, Default)]
+pub(super) struct Strings {
     /// All bits set if the next block begins inside of one.
-    inside: u64,
-    escapes: Escapes,
+    pub(super) inside: u64,
+    pub(super) escapes: Escapes,
 }
 
 impl Strings {
@@ -257,24 +269,42 @@ impl Strings {
     /// string as a whole.
     #[inline(always)]
     fn inside_in<L: Lanes>(&mut self, lanes: L, block: &Block) -> Result<Option<u64>, Doubt> {
+        let begins_inside = self.inside != 0;
+        match self.take(lanes, block) {
+            (u64::MAX, _) if begins_inside => Ok(None),
+            (inside, 0) => Ok(Some(inside)),
+            _ => Err(Doubt::NotJson),
+        }
+    }
+
+    /// Takes the next block: its bytes that are inside of strings or open one, and the signs that
+    /// are outside.
+    #[inline(always)]
+    pub(super) fn take<L: Lanes>(&mut self, lanes: L, block: &Block) -> (u64, u64) {
         let mut quotes = lanes.equal(block, b'"');
         let signs = lanes.signs(block);
         if signs != 0 || self.escapes.carries() {
             quotes &= !self.escapes.next(lanes.equal(block, b'\\'));
         }
-        if quotes == 0 && self.inside != 0 {
-            return Ok(None);
-        }
         let inside = block::between(quotes) ^ self.inside;
         self.inside = (inside.cast_signed() >> (BLOCK - 1)).cast_unsigned();
-        if signs & !inside != 0 { Err(Doubt::NotJson) } else { Ok(Some(inside)) }
+        (inside, signs & !inside)
     }
 }
 
+/// The brackets that open and those that close and are not `inside` of strings.
+#[inline(always)]
+pub(super) fn brackets<L: Lanes>(lanes: L, block: &Block, inside: u64) -> (u64, u64) {
+    // The two kinds differ in this bit.
+    let opens = lanes.equal_with(block, b'[' ^ b'{', b'{') & !inside;
+    let closes = lanes.equal_with(block, b'[' ^ b'{', b'}') & !inside;
+    (opens, closes)
+}
+
 /// How many brackets are open, and how many may be.
-struct Level {
-    open: u32,
-    most: u32,
+pub(super) struct Level {
+    pub(super) open: u32,
+    pub(super) most: u32,
 }
 
 impl Level {
@@ -282,9 +312,7 @@ impl Level {
     /// closes the outermost, whose place it gives.
     #[inline(always)]
     fn last_in<L: Lanes>(&mut self, lanes: L, block: &Block, inside: u64) -> Result<Option<usize>, Doubt> {
-        // The two kinds differ in this bit.
-        let opens = lanes.equal_with(block, b'[' ^ b'{', b'{') & !inside;
-        let closes = lanes.equal_with(block, b'[' ^ b'{', b'}') & !inside;
+        let (opens, closes) = brackets(lanes, block, inside);
         let (opened, closed) = (opens.count_ones(), closes.count_ones());
         // Whatever their order: neither the outermost ends here, nor are there too many.
         if closed < self.open && self.open + opened <= self.most {

@@ -10,8 +10,7 @@ use memchr::memchr2;
 use super::block::{self, NEAR};
 use super::message::Doubt;
 
-/// How deep arrays and objects may nest, the outermost object included. One byte is kept for each
-/// level.
+/// How deep arrays and objects may nest, the outermost object included.
 pub(super) const MAX_DEPTH: u32 = 128;
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// All that can be seen of four blocks.
-type Looks = ([u64; 3], [bool; 6], [u64; 4]);
+type Looks = ([u64; 3], [bool; 7], [u64; 4]);
 
 fn looks(lanes: impl Lanes, group: &Group) -> Looks {
     let blocks = group.as_chunks::<BLOCK>().0;
@@ -21,6 +21,7 @@ fn looks(lanes: impl Lanes, group: &Group) -> Looks {
             more,
             lanes.has_hint(&followed),
             lanes.has_spelling(&followed),
+            lanes.may_end(&followed),
         ],
         lanes.between([0, 1, 2, 3].map(|block| lanes.equal(&blocks[block], b'"'))),
     )
@@ -50,6 +51,10 @@ fn plain_looks(group: &Group) -> Looks {
             has(b"Er")
                 || has(br"E\")
                 || [br"\u004", br"\u005", br"\u006", br"\u007"].into_iter().any(|escape| has(escape)),
+            (0..GROUP).any(|at| {
+                let after = |bytes: usize| group.get(at + bytes).copied().unwrap_or_default();
+                after(0) == b'}' && !b"]}".contains(&after(1)) && after(2) != b'{'
+            }),
         ],
         [0, 1, 2, 3].map(|block| {
             let mut inside = false;
@@ -82,7 +87,9 @@ fn all_lanes_see_what_a_look_at_each_byte_sees() {
             group[roll(GROUP)] = if roll(2) == 0 { mark } else { roll(256) as u8 };
         }
         if roll(4) == 0 {
-            let text = [&b"Er"[..], br"E\", b"ER", br"\u0069", br"\u0073", br"\u0045", br"\u003c"][roll(7)];
+            let texts =
+                [&b"Er"[..], br"E\", b"ER", br"\u0069", br"\u0073", br"\u0045", br"\u003c", b"},{", b"}]"];
+            let text = texts[roll(texts.len())];
             let at = roll(GROUP);
             let end = GROUP.min(at + 1 + roll(text.len()));
             group[at..end].copy_from_slice(&text[..end - at]);

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::*;
 use crate::mcp::lanes::Plain;
+use crate::mcp::samples::Dice;
 
 /// Byte by byte, as the grammar says it.
 fn plain_string_end(bytes: &[u8], mut at: usize) -> Result<usize, Doubt> {
@@ -69,28 +70,20 @@ fn told(bytes: &[u8], passed: Range<usize>, ascii: bool, plain: bool) -> bool {
 
 #[test]
 fn ends_are_found_where_a_look_at_each_byte_finds_them() {
-    let mut seed = 0x5eed_0005_u64;
-    let mut roll = |sides: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 16) % sides
-    };
+    let mut dice = Dice(0x5eed_0005);
     let mut found = 0;
     for _ in 0..40_000 {
         // Some are full of quotes and backslashes, some have few, some have no backslash.
-        let (rare, marks) = (
-            roll(60) + 1,
-            [&b"\"\\{}[]"[..], b"\"\\", b"\"{}[]", b"\"\\\\\\", b"\"\"\"\"[]", b"\"\"{}'#/_"]
-                [roll(6) as usize],
-        );
+        let rare = dice.roll(60) + 1;
+        let marks =
+            dice.pick(&[&b"\"\\{}[]"[..], b"\"\\", b"\"{}[]", b"\"\\\\\\", b"\"\"\"\"[]", b"\"\"{}'#/_"]);
         let mut bytes = b"[\"".to_vec();
-        for _ in 0..roll(400) {
-            let other = b"a,|: \xc3+"[roll(7) as usize];
-            let mark = marks[roll(marks.len() as u64) as usize];
-            bytes.push(if roll(rare) == 0 { mark } else { other });
+        for _ in 0..dice.roll(400) {
+            let other = b"a,|: \xc3+"[dice.roll(7)];
+            let mark = marks[dice.roll(marks.len())];
+            bytes.push(if dice.roll(rare) == 0 { mark } else { other });
         }
-        if roll(2) == 0 {
+        if dice.roll(2) == 0 {
             bytes.extend(b"\"]");
         }
         let end = string_ends(&bytes, 2).map(|(end, _)| end);
@@ -110,52 +103,47 @@ fn ends_are_found_where_a_look_at_each_byte_finds_them() {
 }
 
 /// Appends a value of JSON, with strings short and long and with all that may be in them.
-fn value(roll: &mut impl FnMut(u64) -> u64, depth: u32, out: &mut Vec<u8>) {
-    match roll(if depth > 5 { 3 } else { 5 }) {
-        0 => out.extend([&b"-1.5e+7"[..], b"0", b"true", b"null", b"12345678901"][roll(5) as usize]),
-        1 | 2 => string(roll, out),
+fn value(dice: &mut Dice, depth: u32, out: &mut Vec<u8>) {
+    match dice.roll(if depth > 5 { 3 } else { 5 }) {
+        0 => out.extend([&b"-1.5e+7"[..], b"0", b"true", b"null", b"12345678901"][dice.roll(5)]),
+        1 | 2 => string(dice, out),
         kind => {
             out.push(if kind == 3 { b'[' } else { b'{' });
-            for member in 0..roll(6) {
+            for member in 0..dice.roll(6) {
                 out.extend(if member > 0 { &b", "[..] } else { b"" });
                 if kind == 4 {
-                    string(roll, out);
+                    string(dice, out);
                     out.push(b':');
                 }
-                value(roll, depth + 1, out);
+                value(dice, depth + 1, out);
             }
             out.push(if kind == 3 { b']' } else { b'}' });
         }
     }
 }
 
-fn string(roll: &mut impl FnMut(u64) -> u64, out: &mut Vec<u8>) {
+fn string(dice: &mut Dice, out: &mut Vec<u8>) {
     const PARTS: [&[u8]; 8] =
         [b"a", b"plain text, ", b"\\\"", b"\\\\", b"{[", b"]}", b"'#/+", "\u{e9}\u{1f600}".as_bytes()];
     out.push(b'"');
-    let (length, variety) = (if roll(20) == 0 { roll(300) } else { roll(8) }, roll(8) + 1);
-    (0..length).for_each(|_| out.extend(PARTS[roll(variety) as usize]));
+    let (length, variety) =
+        (if dice.roll(20) == 0 { dice.roll(300) } else { dice.roll(8) }, dice.roll(8) + 1);
+    (0..length).for_each(|_| out.extend(PARTS[dice.roll(variety)]));
     out.push(b'"');
 }
 
 #[test]
 fn json_ends_where_it_ends_and_not_before() {
-    let mut seed = 0x5eed_0008_u64;
-    let mut roll = |sides: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 16) % sides
-    };
+    let mut dice = Dice(0x5eed_0008);
     for _ in 0..4_000 {
         let mut bytes = b"[".to_vec();
-        value(&mut roll, 0, &mut bytes);
+        value(&mut dice, 0, &mut bytes);
         bytes.push(b']');
         let length = bytes.len();
-        bytes.extend(&b",\"more\":[1]}            "[..roll(24) as usize]);
+        bytes.extend(&b",\"more\":[1]}            "[..dice.roll(24)]);
         let found = container_ends(&bytes, 0).map(|(end, _)| end);
         assert_eq!(found, Ok(length), "{}", bytes.escape_ascii());
-        bytes.truncate(roll(length as u64) as usize);
+        bytes.truncate(dice.roll(length));
         assert_eq!(container_ends(&bytes, 0), Err(Doubt::NotJson), "{}", bytes.escape_ascii());
     }
 }

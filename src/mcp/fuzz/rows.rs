@@ -1,0 +1,139 @@
+//! What is passed of a large object by its rows, and what is then found to be open, is what a look
+//! at each byte finds.
+
+use serde_json::Value;
+
+use super::super::lanes::Plain;
+use super::super::message::parse;
+use super::super::rows::{self, Passed};
+use super::compare;
+
+/// Writes a large call whose arguments `data` describes, byte by byte, and compares what is read of
+/// it with what an independent parser reads, and its places with a look at each byte.
+///
+/// # Panics
+///
+/// When they differ.
+pub fn fuzz_rows(data: &[u8]) {
+    let (step, described) = data.split_first().unwrap_or((&0, &[]));
+    let body = call(described);
+    let tree = match serde_json::from_slice::<Value>(&body) {
+        Ok(tree) => tree,
+        Err(error) => panic!("{error}: {}", body.escape_ascii()),
+    };
+    match parse(&body) {
+        Ok(message) => compare(&message, &tree),
+        Err(doubt) => panic!("refused as {doubt:?}: {tree}"),
+    }
+    let step = usize::from(*step) + 50;
+    compare_places(&body, step, rows::pass);
+    compare_places(&body, step, |bytes, at, depth| rows::pass_by(Plain, bytes, at, depth));
+}
+
+/// A call with what is described before many rows, after them, and beside its arguments.
+fn call(described: &[u8]) -> Vec<u8> {
+    const ROW: &str = r#"{"row":1,"name":"station","tags":["a","b"],"in":{"k":[{}]}},"#;
+    let (arguments, rest) = described.split_at(described.len() / 3);
+    let (rows, others) = rest.split_at(rest.len() / 2);
+    let mut body = br#"{"id":1,"method":"m","params":{"name":"n","arguments":{"first":["#.to_vec();
+    values(arguments, &mut body);
+    body.extend_from_slice(br#"],"rows":["#);
+    body.extend(ROW.bytes().cycle().take(ROW.len() * 50));
+    body.push(b'1');
+    values(rows, &mut body);
+    body.extend_from_slice(br#"]},"_meta":{"traceparent":"00-1"},"others":["#);
+    values(others, &mut body);
+    body.extend_from_slice(br#"]},"jsonrpc":"2.0"}"#);
+    body
+}
+
+/// Writes values of JSON: each byte of `described` begins or ends one, or goes on with a string.
+fn values(described: &[u8], out: &mut Vec<u8>) {
+    const TEXTS: [&str; 10] =
+        [r#"\""#, r"\\", "{", "}", "[", "]", ",", "// '#", "\u{e9}", "some text that is a bit longer, "];
+    // The brackets of what is open, and a quote for a string.
+    let mut open: Vec<u8> = Vec::new();
+    for byte in described {
+        let within = open.last().copied();
+        match (byte % 16, within) {
+            (15, Some(b'"')) => drop(open.pop().map(|quote| out.push(quote))),
+            (text, Some(b'"')) => out.extend(TEXTS[usize::from(text) % TEXTS.len()].bytes()),
+            (0..=3, Some(bracket)) => {
+                open.pop();
+                out.push(bracket + 2);
+            }
+            (4, _) => out.extend_from_slice(if byte & 16 == 0 { b" " } else { b"\n" }),
+            (kind, _) => {
+                if !matches!(out.iter().rfind(|byte| !byte.is_ascii_whitespace()), Some(b'[' | b'{')) {
+                    out.push(b',');
+                }
+                if within == Some(b'{') {
+                    out.extend_from_slice(br#""k":"#);
+                }
+                match kind {
+                    5..=8 if open.len() < 100 => open.push(b'{'),
+                    9..=10 if open.len() < 100 => open.push(b'['),
+                    11..=13 => open.push(b'"'),
+                    _ => {
+                        out.extend_from_slice(b"-1e5");
+                        continue;
+                    }
+                }
+                out.extend(open.last());
+            }
+        }
+    }
+    while let Some(opened) = open.pop() {
+        out.push(if opened == b'"' { opened } else { opened + 2 });
+    }
+}
+
+/// What is at one place of a text.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct At {
+    in_string: bool,
+    escaped: bool,
+    open: u32,
+}
+
+/// What is at each place of `text`, and where objects that are members of objects alone end.
+fn places(text: &[u8]) -> (Vec<At>, Vec<usize>) {
+    let (mut places, mut ends) = (Vec::new(), Vec::new());
+    let (mut here, mut open) = (At::default(), Vec::new());
+    for (at, byte) in text.iter().enumerate() {
+        places.push(here);
+        match byte {
+            _ if here.escaped => here.escaped = false,
+            b'\\' => here.escaped = true,
+            b'"' => here.in_string = !here.in_string,
+            _ if here.in_string => {}
+            b'{' | b'[' => open.push(*byte),
+            b'}' | b']' => {
+                if open.iter().all(|byte| *byte == b'{') {
+                    ends.push(at);
+                }
+                open.pop();
+            }
+            _ => {}
+        }
+        here.open = open.len() as u32;
+    }
+    (places, ends)
+}
+
+/// Compares what `pass` finds at each `step`-th place.
+fn compare_places(text: &[u8], step: usize, pass: impl Fn(&[u8], usize, u32) -> Passed) {
+    let (places, ends) = places(text);
+    for start in (0..text.len()).step_by(step) {
+        let passed = pass(text, start, 0);
+        assert_eq!(passed.ascii, text[start..passed.at].is_ascii());
+        let Some(found) = passed.open else { continue };
+        let (in_string, escaped) = (found.strings.inside != 0, found.strings.escapes.carries());
+        let found = At { in_string, escaped, open: found.level.open };
+        assert_eq!(found, places[passed.at], "{} {}", passed.at, text.escape_ascii());
+        // Of ends one right after the other the first may be passed: it is known to be none of `at`.
+        let goes_on = |end: &usize| text[*end..passed.at].iter().any(|byte| *byte != b'}');
+        let ended = ends.iter().filter(|end| (start..passed.at).contains(*end)).find(|end| goes_on(end));
+        assert_eq!(ended, None, "{start} {} {}", passed.at, text.escape_ascii());
+    }
+}
