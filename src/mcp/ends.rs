@@ -60,7 +60,8 @@ fn may_tell(body: &[u8]) -> bool {
 fn may_tell_by<L: Lanes>(lanes: L, body: &[u8]) -> bool {
     let mut rest = body;
     while let Some(group) = rest.first_chunk() {
-        if lanes.has_hint(group) && is_spelled(group) {
+        let marked = group.first_chunk().is_some_and(|group| lanes.has_mark(group));
+        if marked && lanes.has_hint(group) && is_spelled(group) {
             return true;
         }
         rest = rest.get(GROUP..).unwrap_or_default();
@@ -107,7 +108,7 @@ impl<'a> Told<'a> {
     /// Whether this is the result of a call of a tool and has no `isError` anywhere.
     fn says_nothing(&self, body: &[u8]) -> bool {
         // Mostly long strings, of which next to nothing has to be looked at, whatever they quote.
-        let end = self.content.and_then(|at| container_end::<false>(body, at, 2, &mut true).ok());
+        let end = self.content.and_then(|at| container_end::<false>(body, at, 2, true, &mut true).ok());
         end.and_then(|end| body.get(end..)).is_some_and(|rest| !may_tell(rest))
     }
 

@@ -50,18 +50,20 @@ pub(super) trait Lanes: Copy {
     /// Whether any byte is such a sign.
     fn has_sign(self, group: &Group) -> bool;
 
-    /// Whether any byte is a quote.
-    fn has_quote(self, group: &Group) -> bool;
+    /// Whether any byte is `wanted`.
+    fn has(self, group: &Group, wanted: u8) -> bool;
 
     /// Whether any byte is a quote or not ASCII.
     fn has_quote_or_more(self, group: &Group) -> bool;
 
-    /// Whether any byte of the group is an `E`, or begins a `\u`: no spelling of `isError` in JSON
-    /// does without.
+    /// Whether any byte is an `E` or a backslash: no spelling of `isError` in JSON does without.
+    fn has_mark(self, group: &Group) -> bool;
+
+    /// Whether any byte of the group is an `E`, or begins a `\u`: none does without these either.
     fn has_hint(self, group: &Followed) -> bool;
 
     /// Whether the group has an `Er`, an `E\`, or an escape of a letter that `isError` has: none
-    /// does without these either, and little else has them.
+    /// does without these, and little else has them.
     fn has_spelling(self, group: &Followed) -> bool;
 
     /// Whether any `}` of the group has neither a `]` or `}` after it nor a `{` two bytes after.
@@ -118,14 +120,19 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn has_quote(self, group: &Group) -> bool {
-        group.as_chunks().0.iter().fold(0, |found, block| found | self.equal(block, b'"')) != 0
+    fn has(self, group: &Group, wanted: u8) -> bool {
+        group.as_chunks().0.iter().fold(0, |found, block| found | self.equal(block, wanted)) != 0
     }
 
     #[inline(always)]
     fn has_quote_or_more(self, group: &Group) -> bool {
         let seen = group.as_chunks().0.iter().fold(self.nothing(), |seen, block| self.see(seen, block));
-        self.has_quote(group) || !self.is_ascii(seen)
+        self.has(group, b'"') || !self.is_ascii(seen)
+    }
+
+    #[inline(always)]
+    fn has_mark(self, group: &Group) -> bool {
+        self.has(group, b'E') || self.has(group, b'\\')
     }
 
     #[inline(always)]
@@ -180,20 +187,28 @@ mod wide {
     /// How many bytes a vector has.
     const LANE: usize = BLOCK / 2;
 
-    /// Each sign where its lower four bits point to; elsewhere what no byte of these bits is.
-    const SIGNS: [u8; LANE] = {
-        let mut signs = [0; LANE];
+    /// Each of a few bytes, where its lower four bits point to; elsewhere what no byte of these bits
+    /// is.
+    type Few = [u8; LANE];
+
+    const SIGNS: Few = few(b"\\#'/");
+    const MARKS: Few = few(b"E\\");
+
+    /// These differ in their lower four bits, and have some.
+    const fn few(of: &[u8]) -> Few {
+        let mut few = [0; LANE];
         let mut half = 0;
         while half < LANE {
-            signs[half] = 0xff;
-            signs[half + 0x3] = b'#';
-            signs[half + 0x7] = b'\'';
-            signs[half + 0xc] = b'\\';
-            signs[half + 0xf] = b'/';
+            few[half] = 0xff;
+            let mut index = 0;
+            while index < of.len() {
+                few[half + (of[index] & 0xf) as usize] = of[index];
+                index += 1;
+            }
             half += LANE / 2;
         }
-        signs
-    };
+        few
+    }
 
     #[inline(always)]
     fn are(proof: Avx2, bytes: &[u8; LANE], set: u8, wanted: u8) -> mask8x32<Avx2> {
@@ -202,9 +217,18 @@ mod wide {
     }
 
     #[inline(always)]
-    fn are_signs(proof: Avx2, bytes: &[u8; LANE]) -> mask8x32<Avx2> {
+    fn are_of(proof: Avx2, bytes: &[u8; LANE], few: Few) -> mask8x32<Avx2> {
         let bytes = u8x32::simd_from(proof, *bytes);
-        u8x32::simd_from(proof, SIGNS).swizzle_dyn_within_blocks(bytes).simd_eq(bytes)
+        u8x32::simd_from(proof, few).swizzle_dyn_within_blocks(bytes).simd_eq(bytes)
+    }
+
+    #[inline(always)]
+    fn has_of(proof: Avx2, group: &Group, few: Few) -> bool {
+        let mut found = mask8x32::splat(proof, false);
+        for bytes in group.as_chunks().0 {
+            found |= are_of(proof, bytes, few);
+        }
+        found.to_bitmask() != 0
     }
 
     // Not by closures, which would not be compiled for these vectors where they are not inlined.
@@ -242,25 +266,21 @@ mod wide {
         fn signs(self, block: &Block) -> u64 {
             let mut bits = 0;
             for (index, bytes) in block.as_chunks().0.iter().enumerate() {
-                bits |= are_signs(self, bytes).to_bitmask() << (LANE * index);
+                bits |= are_of(self, bytes, SIGNS).to_bitmask() << (LANE * index);
             }
             bits
         }
 
         #[inline(always)]
         fn has_sign(self, group: &Group) -> bool {
-            let mut found = mask8x32::splat(self, false);
-            for bytes in group.as_chunks().0 {
-                found |= are_signs(self, bytes);
-            }
-            found.to_bitmask() != 0
+            has_of(self, group, SIGNS)
         }
 
         #[inline(always)]
-        fn has_quote(self, group: &Group) -> bool {
+        fn has(self, group: &Group, wanted: u8) -> bool {
             let mut found = mask8x32::splat(self, false);
             for bytes in group.as_chunks().0 {
-                found |= are(self, bytes, 0, b'"');
+                found |= are(self, bytes, 0, wanted);
             }
             found.to_bitmask() != 0
         }
@@ -274,6 +294,11 @@ mod wide {
                 least = least.min((u8x32::simd_from(self, *bytes) ^ quote).bitcast::<i8x32<Avx2>>());
             }
             least.simd_lt(i8x32::splat(self, 1)).to_bitmask() != 0
+        }
+
+        #[inline(always)]
+        fn has_mark(self, group: &Group) -> bool {
+            has_of(self, group, MARKS)
         }
 
         #[inline(always)]

@@ -1,9 +1,10 @@
-//! Passes the rows of a large object without a look at their strings and without counting brackets.
+//! Passes most of a large array or object without a look at its strings and without counting brackets.
 //!
+//! An array goes on up to the next `]` at least, be it in a string: much content is one text without.
 //! Where an object ends that is a member of objects alone, all the way up, what is around it ends too
-//! or a comma and the next name follow. Rows of an array end otherwise: after their `}`, or several,
-//! comes `]`, or a comma and `{`. No reader takes `]` for what may follow such an object, nor a `{` two
-//! bytes on; so up to a `}` that has neither, the object goes on, whatever is in its strings.
+//! or a comma and the next name follow. Rows of an array in it end otherwise: after their `}`, or
+//! several, comes `]`, or a comma and `{`. No reader takes `]` for what may follow such an object, nor
+//! a `{` two bytes on; so up to a `}` that has neither, the object goes on, whatever is in its strings.
 //!
 //! What is open there is told by the rest of the message: outside of strings there is an even number
 //! of quotes from there on, and as many brackets are open as are closed more often than opened. Of a
@@ -39,24 +40,35 @@ pub(super) struct Open {
     pub(super) level: Level,
 }
 
-/// Passes what is certain to belong to the object around `at`, which is inside of `depth` other
-/// objects and of nothing else; the outermost ends with `bytes`.
+/// Passes what is certain to belong to the array or object around `at`, which begins with `bracket`,
+/// is inside of `depth` objects and of nothing else; the outermost ends with `bytes`.
+///
+/// Whether it is ASCII is told where that is `WATCHED`.
 #[inline(never)]
-pub(super) fn pass(bytes: &[u8], at: usize, depth: u32) -> Passed {
-    with_lanes!(lanes => pass_by(lanes, bytes, at, depth))
+pub(super) fn pass<const WATCHED: bool>(bytes: &[u8], at: usize, depth: u32, bracket: u8) -> Passed {
+    with_lanes!(lanes => pass_by::<_, WATCHED>(lanes, bytes, at, depth, bracket))
 }
 
 #[inline(always)]
-pub(super) fn pass_by<L: Lanes>(lanes: L, bytes: &[u8], mut at: usize, depth: u32) -> Passed {
+pub(super) fn pass_by<L: Lanes, const WATCHED: bool>(
+    lanes: L,
+    bytes: &[u8],
+    mut at: usize,
+    depth: u32,
+    bracket: u8,
+) -> Passed {
     let mut seen = lanes.nothing();
     // What is next to its end is seldom a row, and has to be read in any case.
-    let end = bytes.len().saturating_sub(GROUP);
-    while let Some(group) = bytes.get(at..end).and_then(<[u8]>::first_chunk::<{ GROUP + AFTER }>) {
-        if lanes.may_end(group) {
+    let end = bytes.len().saturating_sub(BLOCK);
+    while let Some(followed) = bytes.get(at..end).and_then(<[u8]>::first_chunk::<{ GROUP + AFTER }>) {
+        let Some(group) = followed.first_chunk::<GROUP>() else { break };
+        if if bracket == b'[' { lanes.has(group, b']') } else { lanes.may_end(followed) } {
             break;
         }
-        for block in group.as_chunks().0 {
-            seen = lanes.see(seen, block);
+        if WATCHED {
+            for block in group.as_chunks().0 {
+                seen = lanes.see(seen, block);
+            }
         }
         at += GROUP;
     }
@@ -66,39 +78,50 @@ pub(super) fn pass_by<L: Lanes>(lanes: L, bytes: &[u8], mut at: usize, depth: u3
 }
 
 /// What is open at `at`, by what is after it; `None` where that tells nothing, or that `at` is not
-/// inside of an object inside of `depth` others.
+/// inside of an array or object inside of `depth` objects.
 #[inline(always)]
 fn open_by<L: Lanes>(lanes: L, bytes: &[u8], at: usize, depth: u32) -> Option<Open> {
-    let blocks = (at..bytes.len()).step_by(BLOCK);
-    // As if it were outside of strings: the end then tells whether it is.
-    let mut strings = Strings { inside: 0, escapes: Escapes::after(bytes, at) };
-    let (mut signs, mut lines) = (0, 0);
-    for at in blocks.clone() {
+    let escapes = Escapes::after(bytes, at);
+    // As if `at` were outside of strings, and as if it were inside: the end tells which of them holds.
+    let mut strings = Strings { inside: 0, escapes: escapes.clone() };
+    let (mut outside, mut inside) = (Seen::default(), Seen::default());
+    let mut lines = 0;
+    for at in (at..bytes.len()).step_by(BLOCK) {
         let block = &block_at(bytes, at);
-        strings.take(lanes, block);
-        signs |= lanes.signs(block);
+        let (within, signs) = strings.take(lanes, block);
+        let brackets = brackets(lanes, block);
+        outside.take(signs, brackets, !within);
+        inside.take(signs, brackets, within);
         lines |= lanes.equal(block, b'\n');
     }
+    let seen = if strings.inside == 0 { &outside } else { &inside };
     // From the end on, a comment of one line is met before what begins it.
-    if signs != 0 && lines != 0 {
+    let comment = lines != 0 && outside.signs | inside.signs != 0;
+    if comment || seen.signs != 0 {
         return None;
     }
-    let found = Strings { inside: strings.inside, escapes: Escapes::after(bytes, at) };
-    strings = found.clone();
-    let (mut opened, mut closed) = (depth, 0);
-    for at in blocks {
-        let block = &block_at(bytes, at);
-        let (inside, stray) = strings.take(lanes, block);
-        if stray != 0 {
-            return None;
-        }
-        let (opens, closes) = brackets(lanes, block, inside);
-        opened += opens.count_ones();
-        closed += closes.count_ones();
-    }
-    let open = closed.checked_sub(opened).filter(|open| *open > 0)?;
+    let open = seen.closed.checked_sub(seen.opened)?.checked_sub(depth).filter(|open| *open > 0)?;
     let level = Level { open, most: MAX_DEPTH.saturating_sub(depth) };
-    (open <= level.most).then_some(Open { strings: found, level })
+    let strings = Strings { inside: strings.inside, escapes };
+    (open <= level.most).then_some(Open { strings, level })
+}
+
+/// What was met outside of strings.
+#[derive(Default)]
+struct Seen {
+    signs: u64,
+    opened: u32,
+    closed: u32,
+}
+
+impl Seen {
+    /// Takes those of the next block that are `met`.
+    #[inline(always)]
+    fn take(&mut self, signs: u64, (opens, closes): (u64, u64), met: u64) {
+        self.signs |= signs & met;
+        self.opened += (opens & met).count_ones();
+        self.closed += (closes & met).count_ones();
+    }
 }
 
 #[cfg(test)]

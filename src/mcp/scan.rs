@@ -12,7 +12,8 @@ use super::text::Text;
 pub(crate) trait Body<'a>: Copy {
     /// Whether calls are read as well, or answers only.
     const CALLS: bool;
-    /// Whether to find out if all that is passed is ASCII.
+    /// Whether it is one object, and only objects in objects of it are looked into: then to find out
+    /// as well if all that is passed is ASCII.
     const WATCHED: bool = false;
 
     fn bytes(self) -> &'a [u8];
@@ -212,9 +213,9 @@ impl<'a, B: Body<'a>> Scanner<'a, B> {
     #[inline(always)]
     fn container_end(&mut self) -> Result<usize, Doubt> {
         if B::WATCHED {
-            container_end::<true>(self.bytes, self.at, self.depth, &mut self.ascii)
+            container_end::<true>(self.bytes, self.at, self.depth, true, &mut self.ascii)
         } else {
-            container_end::<false>(self.bytes, self.at, self.depth, &mut self.ascii)
+            container_end::<false>(self.bytes, self.at, self.depth, false, &mut self.ascii)
         }
     }
 

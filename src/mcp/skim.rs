@@ -112,7 +112,7 @@ fn string_end_in<L: Lanes, const WATCHED: bool>(
 fn clear_groups<L: Lanes, const WATCHED: bool>(lanes: L, groups: &[Group]) -> usize {
     let mut clear = 0;
     for group in groups {
-        if if WATCHED { lanes.has_quote_or_more(group) } else { lanes.has_quote(group) } {
+        if if WATCHED { lanes.has_quote_or_more(group) } else { lanes.has(group, b'"') } {
             break;
         }
         clear += 1;
@@ -158,15 +158,16 @@ fn padded(rest: &[u8]) -> Block {
 
 /// Offset after the array or object that begins at `at`, inside `depth` others.
 ///
-/// Where the text is `WATCHED`, `ascii` becomes false if what was passed may hold anything else, and
-/// `bytes` is one object, inside of which nothing but objects is around.
+/// Where the text is `WATCHED`, `ascii` becomes false if what was passed may hold anything else. Where
+/// all of `bytes` is one object and the others are objects too, it is `in_objects`.
 pub(super) fn container_end<const WATCHED: bool>(
     bytes: &[u8],
     at: usize,
     depth: u32,
+    in_objects: bool,
     ascii: &mut bool,
 ) -> Result<usize, Doubt> {
-    with_lanes!(lanes => container_end_by::<_, WATCHED>(lanes, bytes, at, depth, ascii))
+    with_lanes!(lanes => container_end_by::<_, WATCHED>(lanes, bytes, at, depth, in_objects, ascii))
 }
 
 #[inline(always)]
@@ -175,16 +176,24 @@ fn container_end_by<L: Lanes, const WATCHED: bool>(
     bytes: &[u8],
     mut at: usize,
     depth: u32,
+    in_objects: bool,
     ascii: &mut bool,
 ) -> Result<usize, Doubt> {
     let mut level = Level { open: 0, most: MAX_DEPTH.saturating_sub(depth) };
     let mut strings = Strings::default();
     let mut seen = lanes.nothing();
-    // From where on rows are looked for, once it is clear that it is not all one string.
-    let mut rows = if WATCHED && byte_at(bytes, at) == b'{' { at + GROUP } else { usize::MAX };
+    let bracket = byte_at(bytes, at);
+    // From where on it is tried to pass most of it. An object may be one long string, which is best
+    // passed as such.
+    let mut rows = match bracket {
+        _ if !in_objects => usize::MAX,
+        b'[' => at,
+        _ => at + GROUP,
+    };
     'groups: loop {
-        if WATCHED && at >= rows && strings.inside == 0 && bytes.len().saturating_sub(at) >= rows::LARGE {
-            let passed = rows::pass(bytes, at, depth);
+        let is_due = at >= rows && (bracket == b'[' || strings.inside == 0);
+        if is_due && bytes.len().saturating_sub(at) >= rows::LARGE {
+            let passed = rows::pass::<WATCHED>(bytes, at, depth, bracket);
             rows = passed.at + rows::AGAIN;
             if let Some(open) = passed.open {
                 *ascii &= passed.ascii;
@@ -270,15 +279,15 @@ impl Strings {
     #[inline(always)]
     fn inside_in<L: Lanes>(&mut self, lanes: L, block: &Block) -> Result<Option<u64>, Doubt> {
         let begins_inside = self.inside != 0;
-        match self.take(lanes, block) {
-            (u64::MAX, _) if begins_inside => Ok(None),
-            (inside, 0) => Ok(Some(inside)),
+        let (inside, signs) = self.take(lanes, block);
+        match signs & !inside {
+            _ if inside == u64::MAX && begins_inside => Ok(None),
+            0 => Ok(Some(inside)),
             _ => Err(Doubt::NotJson),
         }
     }
 
-    /// Takes the next block: its bytes that are inside of strings or open one, and the signs that
-    /// are outside.
+    /// Takes the next block: its bytes that are inside of strings or open one, and all signs.
     #[inline(always)]
     pub(super) fn take<L: Lanes>(&mut self, lanes: L, block: &Block) -> (u64, u64) {
         let mut quotes = lanes.equal(block, b'"');
@@ -288,17 +297,16 @@ impl Strings {
         }
         let inside = block::between(quotes) ^ self.inside;
         self.inside = (inside.cast_signed() >> (BLOCK - 1)).cast_unsigned();
-        (inside, signs & !inside)
+        (inside, signs)
     }
 }
 
-/// The brackets that open and those that close and are not `inside` of strings.
+/// The brackets that open and those that close.
 #[inline(always)]
-pub(super) fn brackets<L: Lanes>(lanes: L, block: &Block, inside: u64) -> (u64, u64) {
+pub(super) fn brackets<L: Lanes>(lanes: L, block: &Block) -> (u64, u64) {
     // The two kinds differ in this bit.
-    let opens = lanes.equal_with(block, b'[' ^ b'{', b'{') & !inside;
-    let closes = lanes.equal_with(block, b'[' ^ b'{', b'}') & !inside;
-    (opens, closes)
+    let kinds = b'[' ^ b'{';
+    (lanes.equal_with(block, kinds, b'{'), lanes.equal_with(block, kinds, b'}'))
 }
 
 /// How many brackets are open, and how many may be.
@@ -312,7 +320,8 @@ impl Level {
     /// closes the outermost, whose place it gives.
     #[inline(always)]
     fn last_in<L: Lanes>(&mut self, lanes: L, block: &Block, inside: u64) -> Result<Option<usize>, Doubt> {
-        let (opens, closes) = brackets(lanes, block, inside);
+        let (opens, closes) = brackets(lanes, block);
+        let (opens, closes) = (opens & !inside, closes & !inside);
         let (opened, closed) = (opens.count_ones(), closes.count_ones());
         // Whatever their order: neither the outermost ends here, nor are there too many.
         if closed < self.open && self.open + opened <= self.most {

@@ -6,10 +6,11 @@ use serde_json::Value;
 use super::super::lanes::Plain;
 use super::super::message::parse;
 use super::super::rows::{self, Passed};
-use super::compare;
+use super::{compare, compare_ends};
 
-/// Writes a large call whose arguments `data` describes, byte by byte, and compares what is read of
-/// it with what an independent parser reads, and its places with a look at each byte.
+/// Writes a large call and a large answer, whose arguments and content `data` describes byte by byte,
+/// and compares what is read of them with what an independent parser reads, and places of the call
+/// with a look at each byte.
 ///
 /// # Panics
 ///
@@ -25,9 +26,12 @@ pub fn fuzz_rows(data: &[u8]) {
         Ok(message) => compare(&message, &tree),
         Err(doubt) => panic!("refused as {doubt:?}: {tree}"),
     }
+    compare_ends(&answer(*step, described));
     let step = usize::from(*step) + 50;
-    compare_places(&body, step, rows::pass);
-    compare_places(&body, step, |bytes, at, depth| rows::pass_by(Plain, bytes, at, depth));
+    compare_places(&body, step, rows::pass::<true>);
+    compare_places(&body, step, |bytes, at, depth, bracket| {
+        rows::pass_by::<_, true>(Plain, bytes, at, depth, bracket)
+    });
 }
 
 /// A call with what is described before many rows, after them, and beside its arguments.
@@ -44,6 +48,25 @@ fn call(described: &[u8]) -> Vec<u8> {
     body.extend_from_slice(br#"]},"_meta":{"traceparent":"00-1"},"others":["#);
     values(others, &mut body);
     body.extend_from_slice(br#"]},"jsonrpc":"2.0"}"#);
+    body
+}
+
+/// An answer with a long text, and with what is described after it and beside it.
+fn answer(choice: u8, described: &[u8]) -> Vec<u8> {
+    let (content, others) = described.split_at(described.len() / 2);
+    let mut body = br#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":""#.to_vec();
+    body.extend(b"some text, \\\"quoted\\\" at times, ".iter().cycle().take(32 * 100));
+    body.extend_from_slice(br#""}"#);
+    values(content, &mut body);
+    body.push(b']');
+    for (bit, value) in [(1, "true"), (2, "false")] {
+        if choice & bit != 0 {
+            body.extend(format!(r#","isError":{value}"#).bytes());
+        }
+    }
+    body.extend_from_slice(br#","structuredContent":{"k":[1"#);
+    values(others, &mut body);
+    body.extend_from_slice(if choice & 4 != 0 { br#"]},"isError":true}}"# } else { b"]}}}" });
     body
 }
 
@@ -122,18 +145,24 @@ fn places(text: &[u8]) -> (Vec<At>, Vec<usize>) {
 }
 
 /// Compares what `pass` finds at each `step`-th place.
-fn compare_places(text: &[u8], step: usize, pass: impl Fn(&[u8], usize, u32) -> Passed) {
+fn compare_places(text: &[u8], step: usize, pass: impl Fn(&[u8], usize, u32, u8) -> Passed) {
     let (places, ends) = places(text);
     for start in (0..text.len()).step_by(step) {
-        let passed = pass(text, start, 0);
-        assert_eq!(passed.ascii, text[start..passed.at].is_ascii());
-        let Some(found) = passed.open else { continue };
-        let (in_string, escaped) = (found.strings.inside != 0, found.strings.escapes.carries());
-        let found = At { in_string, escaped, open: found.level.open };
-        assert_eq!(found, places[passed.at], "{} {}", passed.at, text.escape_ascii());
-        // Of ends one right after the other the first may be passed: it is known to be none of `at`.
-        let goes_on = |end: &usize| text[*end..passed.at].iter().any(|byte| *byte != b'}');
-        let ended = ends.iter().filter(|end| (start..passed.at).contains(*end)).find(|end| goes_on(end));
-        assert_eq!(ended, None, "{start} {} {}", passed.at, text.escape_ascii());
+        for bracket in [b'{', b'['] {
+            let passed = pass(text, start, 0, bracket);
+            assert_eq!(passed.ascii, text[start..passed.at].is_ascii());
+            let Some(found) = passed.open else { continue };
+            let (in_string, escaped) = (found.strings.inside != 0, found.strings.escapes.carries());
+            let found = At { in_string, escaped, open: found.level.open };
+            assert_eq!(found, places[passed.at], "{} {}", passed.at, text.escape_ascii());
+            // Of ends one right after the other the first may be passed: it is known to be none of `at`.
+            let goes_on = |end: &usize| text[*end..passed.at].iter().any(|byte| *byte != b'}');
+            let is_passed = |end: &usize| (start..passed.at).contains(end);
+            let ended = match bracket {
+                b'{' => ends.iter().any(|end| is_passed(end) && goes_on(end)),
+                _ => text[start..passed.at].contains(&b']'),
+            };
+            assert!(!ended, "{start} {} {}", passed.at, text.escape_ascii());
+        }
     }
 }

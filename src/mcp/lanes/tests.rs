@@ -3,13 +3,13 @@
 use super::*;
 
 /// All that can be seen of four blocks.
-type Looks = ([u64; 3], [bool; 7], [u64; 4]);
+type Looks = ([u64; 3], [bool; 8], [u64; 4]);
 
 fn looks(lanes: impl Lanes, group: &Group) -> Looks {
     let blocks = group.as_chunks::<BLOCK>().0;
     let block = &blocks[1];
     let seen = blocks.iter().fold(lanes.nothing(), |seen, block| lanes.see(seen, block));
-    let (quote, more) = (lanes.has_quote(group), lanes.has_quote_or_more(group));
+    let (quote, more) = (lanes.has(group, b'"'), lanes.has_quote_or_more(group));
     let mut followed = [0; GROUP + AFTER];
     followed[..GROUP].copy_from_slice(group);
     (
@@ -19,6 +19,7 @@ fn looks(lanes: impl Lanes, group: &Group) -> Looks {
             lanes.has_sign(group),
             quote,
             more,
+            lanes.has_mark(group),
             lanes.has_hint(&followed),
             lanes.has_spelling(&followed),
             lanes.may_end(&followed),
@@ -47,6 +48,7 @@ fn plain_looks(group: &Group) -> Looks {
             group.iter().any(|byte| is_sign(*byte)),
             quote,
             quote || !group.is_ascii(),
+            group.contains(&b'E') || group.contains(&b'\\'),
             group.contains(&b'E') || has(br"\u"),
             has(b"Er")
                 || has(br"E\")

@@ -58,7 +58,7 @@ fn an_end_stops_wherever_it_is() {
             [(r#"}]},"k":1"#, true), ("}]}}", true), ("}]} ,{", true), ("},{", false), ("}}},{", false)]
         {
             let body = before.clone() + end + &" ".repeat(3 * GROUP);
-            let passed = pass(body.as_bytes(), 0, 0).at;
+            let passed = pass::<true>(body.as_bytes(), 0, 0, b'{').at;
             let close = before.len() + end.rfind('}').unwrap();
             assert_eq!(passed <= close, is_one, "{shift} {end}");
             assert!(!is_one || close - passed < GROUP, "{shift} {end}");
@@ -71,13 +71,15 @@ fn no_more_levels_are_open_than_there_may_be() {
     for (levels, told) in [(128, true), (129, false)] {
         let body = ["{\"k\":[".repeat(levels / 2), "]}".repeat(levels / 2), "]".repeat(levels % 2)].concat();
         let at = body.find(']').unwrap();
-        assert_eq!(pass(body.as_bytes(), at, 0).open.is_some(), told);
+        assert_eq!(pass::<true>(body.as_bytes(), at, 0, b'{').open.is_some(), told);
         assert!(
-            pass(body.as_bytes(), at, 1).open.is_some_and(|open| open.level.open == levels as u32 - 1)
+            pass::<true>(body.as_bytes(), at, 1, b'{')
+                .open
+                .is_some_and(|open| open.level.open == levels as u32 - 1)
                 == told
         );
     }
-    assert!(pass(b"{\"k\":1}", 7, 0).open.is_none());
+    assert!(pass::<true>(b"{\"k\":1}", 7, 0, b'{').open.is_none());
 }
 
 /// Where an end may be far before that of the message, nothing is told.
@@ -86,7 +88,7 @@ fn no_more_than_the_end_of_a_message_is_read_twice() {
     for (length, told) in [(TAIL, true), (TAIL + 1, false)] {
         let start = r#"{"k":{"a":1},"l":["#;
         let body = [start, &" ".repeat(length - start.len() - 1), "]}"].concat();
-        let passed = pass(body.as_bytes(), 1, 0);
+        let passed = pass::<true>(body.as_bytes(), 1, 0, b'{');
         assert_eq!((passed.at, passed.open.is_some()), (1, told), "{length}");
     }
 }

@@ -49,11 +49,11 @@ fn string_ends(bytes: &[u8], at: usize) -> Result<(usize, bool), Doubt> {
 
 fn container_ends(bytes: &[u8], depth: u32) -> Result<(usize, bool), Doubt> {
     let (mut ascii, mut plain) = (true, true);
-    let found = container_end::<true>(bytes, 0, depth, &mut ascii);
-    let by_plain = container_end_by::<_, true>(Plain, bytes, 0, depth, &mut plain);
+    let found = container_end::<true>(bytes, 0, depth, false, &mut ascii);
+    let by_plain = container_end_by::<_, true>(Plain, bytes, 0, depth, false, &mut plain);
     assert_eq!(by_plain, found, "{}", bytes.escape_ascii());
-    assert_eq!(container_end::<false>(bytes, 0, depth, &mut true), found, "{}", bytes.escape_ascii());
-    assert_eq!(container_end_by::<_, false>(Plain, bytes, 0, depth, &mut true), found);
+    assert_eq!(container_end::<false>(bytes, 0, depth, false, &mut true), found, "{}", bytes.escape_ascii());
+    assert_eq!(container_end_by::<_, false>(Plain, bytes, 0, depth, false, &mut true), found);
     found.map(|end| (end, told(bytes, 0..end, ascii, plain)))
 }
 
