@@ -13,6 +13,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ QUICK = ["exact", "start", "size", "spans"]
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--meshtrace", type=Path, help="the binary; built with the dist profile unless given")
+    parser.add_argument("--meshtrace", type=Path, help="the binary; deploy/build.sh builds it unless given")
+    parser.add_argument("--plain", action="store_true", help="builds it with the dist profile alone: quicker, and slower")
     parser.add_argument("--target-dir", help="where the programs of load/ are built")
     parser.add_argument("--programs", type=Path, help="the programs of load/, built already")
     parser.add_argument("--only", default="", help="comma-separated groups")
@@ -49,7 +51,7 @@ def main():
     machine.niceness = options.nice
     programs = options.programs or parties.build(options.target_dir)
     with tempfile.TemporaryDirectory(prefix="meshtrace-bench-") as scratch:
-        bench = parties.Bench(programs, options.meshtrace or build_meshtrace(), Path(scratch))
+        bench = parties.Bench(programs, options.meshtrace or build_meshtrace(options.plain), Path(scratch))
         with bench.parties():
             if options.profile:
                 return profile(bench, options)
@@ -72,10 +74,12 @@ def measure(bench, options):
     requests = min(options.requests, 400) if options.quick else options.requests
     span_requests = min(options.span_requests, 50_000) if options.quick else options.span_requests
     figures = []
-    # Estimates decide only where the machine does not count instructions, or time is short.
+    # Instructions decide: estimates where the machine does not count them, or time is short. CPU time does for kinds that
+    # are estimated loosely, or not at all.
     judged = options.quick or not machine.perf_supports("instructions")
+    estimated = "exact" in groups and callgrind.available()
     steps = {
-        "cost": lambda: told(scenarios, cost.paired(bench, scenarios, options.rounds, say)),
+        "cost": lambda: told(scenarios, cost.paired(bench, scenarios, options.rounds, estimated, say)),
         "exact": lambda: exactly(bench, scenarios, requests, judged),
         "memory": lambda: state.memory(bench, say),
         "events": lambda: state.events(bench, say),
@@ -130,12 +134,18 @@ def profile(bench, options):
     return 0
 
 
-def build_meshtrace():
+def build_meshtrace(plain):
     """Builds what is shipped; with symbols, which profiles need and the size leaves out."""
     root = parties.BENCHES.parent
-    command = ["cargo", "build", "--locked", "--profile", "dist", "--message-format", "json-render-diagnostics",
-               "--config", "profile.dist.strip=false", "--config", 'profile.dist.debug="line-tables-only"']
-    done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    symbols = {**os.environ, "CARGO_PROFILE_DIST_STRIP": "none", "CARGO_PROFILE_DIST_DEBUG": "line-tables-only"}
+    if not plain:
+        output = root / "target/bench/meshtrace"
+        say("building as deploy/build.sh does, which takes a quarter of an hour; --plain or --meshtrace spare it")
+        if subprocess.run(["deploy/build.sh", output], cwd=root, env=symbols).returncode:
+            sys.exit("deploy/build.sh failed; --plain builds with the dist profile alone")
+        return output
+    command = ["cargo", "build", "--locked", "--profile", "dist", "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(command, cwd=root, env=symbols, check=True, stdout=subprocess.PIPE, text=True)
     messages = map(json.loads, done.stdout.splitlines())
     return next(Path(m["executable"]) for m in messages if m.get("executable"))
 
