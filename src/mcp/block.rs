@@ -47,8 +47,8 @@ pub(super) struct Escapes {
 }
 
 impl Escapes {
-    /// For what begins at `at`, inside of a string: the quote that opened it ends the run of
-    /// backslashes before.
+    /// For what begins at `at`: inside of a string the quote that opened it ends the run of
+    /// backslashes before, and outside JSON has none.
     #[inline(always)]
     pub(super) fn after(bytes: &[u8], at: usize) -> Self {
         let before = bytes.get(..at).unwrap_or_default();

@@ -48,7 +48,10 @@ pub fn fuzz_message(data: &[u8]) {
                 panic!("refused JSON as {doubt:?}: {tree}")
             }
         },
-        (Ok(_) | Err(_), Err(_)) => {}
+        (Ok(message), Err(_)) => {
+            assert!(!is_followed(data), "read beyond its end: {message:?}");
+        }
+        (Err(_), Err(_)) => {}
     }
     if is_counted {
         compare_readers(data);
@@ -368,6 +371,16 @@ impl<'de> Visitor<'de> for Members {
         }
         Ok(self)
     }
+}
+
+/// Whether a whole value is followed by something that begins neither a row nor an end.
+fn is_followed(data: &[u8]) -> bool {
+    let mut values = serde_json::Deserializer::from_slice(data).into_iter::<Value>();
+    if !matches!(values.next(), Some(Ok(_))) {
+        return false;
+    }
+    let rest = data.get(values.byte_offset()..).unwrap_or_default();
+    !rest.trim_ascii().is_empty() && !matches!(rest, [b']' | b'}', ..] | [b',', b'{', ..])
 }
 
 /// Whether an independent parser refuses only what this one lets through on purpose.

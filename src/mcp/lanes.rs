@@ -66,7 +66,7 @@ pub(super) trait Lanes: Copy {
     /// does without these, and little else has them.
     fn has_spelling(self, group: &Followed) -> bool;
 
-    /// Whether any `}` of the group has neither a `]` or `}` after it nor a `{` two bytes after.
+    /// Whether any `}` of the group has neither `]` nor `}` nor `,{` after it.
     fn may_end(self, group: &Followed) -> bool;
 
     /// [`between`](block::between) for each of four blocks.
@@ -164,8 +164,8 @@ impl Lanes for Plain {
         let [here, next, third] = [0, 1, 2].map(|after| parts(group, after));
         let mut found = 0;
         for (here, (next, third)) in here.iter().zip(next.iter().zip(third)) {
-            let goes_on = self.equal_with(next, b']' ^ b'}', b'}') | self.equal(third, b'{');
-            found |= self.equal(here, b'}') & !goes_on;
+            let row = self.equal(next, b',') & self.equal(third, b'{');
+            found |= self.equal(here, b'}') & !(row | self.equal_with(next, b']' ^ b'}', b'}'));
         }
         found != 0
     }
@@ -330,8 +330,8 @@ mod wide {
             let [here, next, third] = [0, 1, 2].map(|after| parts(group, after));
             let mut found = mask8x32::splat(self, false);
             for (here, (next, third)) in here.iter().zip(next.iter().zip(third)) {
-                let goes_on = are(self, next, b']' ^ b'}', b'}') | are(self, third, 0, b'{');
-                found |= are(self, here, 0, b'}') & !goes_on;
+                let row = are(self, next, 0, b',') & are(self, third, 0, b'{');
+                found |= are(self, here, 0, b'}') & !(row | are(self, next, b']' ^ b'}', b'}'));
             }
             found.to_bitmask() != 0
         }

@@ -23,9 +23,13 @@ const LARGE: usize = 512;
 /// body has to be UTF-8, and the objects that are looked into have to be JSON to the letter. Of
 /// other arrays and objects only quotes and brackets are looked at: these tell all readers of JSON
 /// alike where the value ends. An object cut short or followed by anything but white space is
-/// refused. Of a large array of rows, one object after the other, the brackets are not counted
-/// either: a body that has some too few or too many may be taken for the message that it almost is,
-/// and how deep the rows nest is not seen. The caller bounds the size.
+/// refused.
+///
+/// In the middle of a large array or object that is passed so, rows of one object after the other say
+/// for as long as they go on that it does, and so does an array without a `]`; the brackets are not
+/// counted then. That tells the same of all that is JSON, but for its depth. Of what is none, brackets
+/// too few or too many may go unnoticed, and so may what comes after a whole message if it begins with
+/// `]` or `,{`. The caller bounds the size.
 ///
 /// # Errors
 ///

@@ -1,14 +1,17 @@
 //! Passes most of a large array or object without a look at its strings and without counting brackets.
 //!
 //! An array goes on up to the next `]` at least, be it in a string: much content is one text without.
-//! Where an object ends that is a member of objects alone, all the way up, what is around it ends too
-//! or a comma and the next name follow. Rows of an array in it end otherwise: after their `}`, or
-//! several, comes `]`, or a comma and `{`. No reader takes `]` for what may follow such an object, nor
-//! a `{` two bytes on; so up to a `}` that has neither, the object goes on, whatever is in its strings.
+//! An object that is a member of objects alone, all the way up, has after its `}` what ends those, a
+//! comma and the next name, white space, or the end of the message. Rows of an array in it look
+//! otherwise: after their `}`, or several, comes `]`, or `,{`, which in such an object is no JSON. So it
+//! goes on up to a `}` that has none of these after it, whatever is in its strings; of several in a
+//! row the last one tells.
 //!
 //! What is open there is told by the rest of the message: outside of strings there is an even number
-//! of quotes from there on, and as many brackets are open as are closed more often than opened. Of a
-//! body that is no JSON, in which brackets are missing or left over, that may tell something else.
+//! of quotes from there on, and as many brackets are open as are closed more often than opened.
+//!
+//! All this is so for JSON. Where brackets are missing or left over, or after the message comes `]` or
+//! `,{` and more, what follows may be taken for a part of it.
 
 use super::block::{BLOCK, Escapes};
 use super::lanes::{AFTER, GROUP, Lanes, with_lanes};
@@ -23,6 +26,9 @@ pub(super) const AGAIN: usize = 2048;
 
 /// How much of the end of a message is read for what is open before it.
 const TAIL: usize = 2048;
+
+// So it is read for that only once.
+const _: () = assert!(LARGE >= TAIL && AGAIN >= TAIL);
 
 /// What was passed.
 pub(super) struct Passed {
@@ -40,10 +46,12 @@ pub(super) struct Open {
     pub(super) level: Level,
 }
 
-/// Passes what is certain to belong to the array or object around `at`, which begins with `bracket`,
-/// is inside of `depth` objects and of nothing else; the outermost ends with `bytes`.
+/// Passes what belongs to the array or object around `at`, which begins with `bracket` and is inside of
+/// `depth` objects and of nothing else; `bytes` is the outermost of them.
 ///
-/// Whether it is ASCII is told where that is `WATCHED`.
+/// Where several `}` lie in two groups, its end may be passed as well: then no more are closed
+/// after it than are around, and nothing is said to be open. Whether all is ASCII is told where that
+/// is `WATCHED`.
 #[inline(never)]
 pub(super) fn pass<const WATCHED: bool>(bytes: &[u8], at: usize, depth: u32, bracket: u8) -> Passed {
     with_lanes!(lanes => pass_by::<_, WATCHED>(lanes, bytes, at, depth, bracket))

@@ -6,7 +6,7 @@
 //! of matched: a reader that refuses it refuses the message whatever stands around it, and one that
 //! takes it goes on at the same byte. What would break that is refused: outside of strings a
 //! backslash or the signs that begin a comment or another kind of string where a reader has such
-//! things. Of a large object in which [`rows`] follow each other not even that is looked at.
+//! things. Where [`rows`] pass most of it, not even that is looked at.
 
 use super::block::{self, BLOCK, Block, Escapes, NEAR};
 use super::lanes::{GROUP, Group, Lanes, with_lanes};
@@ -158,8 +158,8 @@ fn padded(rest: &[u8]) -> Block {
 
 /// Offset after the array or object that begins at `at`, inside `depth` others.
 ///
-/// Where the text is `WATCHED`, `ascii` becomes false if what was passed may hold anything else. Where
-/// all of `bytes` is one object and the others are objects too, it is `in_objects`.
+/// Where the text is `WATCHED`, `ascii` becomes false if what was passed may hold anything else. It is
+/// `in_objects` where the others are objects, and `bytes` the outermost.
 pub(super) fn container_end<const WATCHED: bool>(
     bytes: &[u8],
     at: usize,

@@ -72,8 +72,21 @@ fn answer(choice: u8, described: &[u8]) -> Vec<u8> {
 
 /// Writes values of JSON: each byte of `described` begins or ends one, or goes on with a string.
 fn values(described: &[u8], out: &mut Vec<u8>) {
-    const TEXTS: [&str; 10] =
-        [r#"\""#, r"\\", "{", "}", "[", "]", ",", "// '#", "\u{e9}", "some text that is a bit longer, "];
+    const TEXTS: [&str; 13] = [
+        r#"\""#,
+        r"\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "// '#",
+        "\u{e9}",
+        "some text that is a bit longer, ",
+        "isError",
+        r"is\u0045rror",
+        "E",
+    ];
     // The brackets of what is open, and a quote for a string.
     let mut open: Vec<u8> = Vec::new();
     for byte in described {
@@ -91,7 +104,7 @@ fn values(described: &[u8], out: &mut Vec<u8>) {
                     out.push(b',');
                 }
                 if within == Some(b'{') {
-                    out.extend_from_slice(br#""k":"#);
+                    out.extend_from_slice(if byte & 32 == 0 { br#""k":"# } else { br#""isError":"# });
                 }
                 match kind {
                     5..=8 if open.len() < 100 => open.push(b'{'),
@@ -148,12 +161,12 @@ fn places(text: &[u8]) -> (Vec<At>, Vec<usize>) {
 fn compare_places(text: &[u8], step: usize, pass: impl Fn(&[u8], usize, u32, u8) -> Passed) {
     let (places, ends) = places(text);
     for start in (0..text.len()).step_by(step) {
-        for bracket in [b'{', b'['] {
-            let passed = pass(text, start, 0, bracket);
+        for (bracket, depth) in [(b'{', 0), (b'{', 1), (b'[', 0), (b'[', 2)] {
+            let passed = pass(text, start, depth, bracket);
             assert_eq!(passed.ascii, text[start..passed.at].is_ascii());
             let Some(found) = passed.open else { continue };
             let (in_string, escaped) = (found.strings.inside != 0, found.strings.escapes.carries());
-            let found = At { in_string, escaped, open: found.level.open };
+            let found = At { in_string, escaped, open: found.level.open + depth };
             assert_eq!(found, places[passed.at], "{} {}", passed.at, text.escape_ascii());
             // Of ends one right after the other the first may be passed: it is known to be none of `at`.
             let goes_on = |end: &usize| text[*end..passed.at].iter().any(|byte| *byte != b'}');

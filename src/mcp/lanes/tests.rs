@@ -2,16 +2,15 @@
 
 use super::*;
 
-/// All that can be seen of four blocks.
+/// All that can be seen of four blocks and of what follows.
 type Looks = ([u64; 3], [bool; 8], [u64; 4]);
 
-fn looks(lanes: impl Lanes, group: &Group) -> Looks {
+fn looks(lanes: impl Lanes, followed: &Followed) -> Looks {
+    let group = followed.first_chunk::<GROUP>().unwrap();
     let blocks = group.as_chunks::<BLOCK>().0;
     let block = &blocks[1];
     let seen = blocks.iter().fold(lanes.nothing(), |seen, block| lanes.see(seen, block));
     let (quote, more) = (lanes.has(group, b'"'), lanes.has_quote_or_more(group));
-    let mut followed = [0; GROUP + AFTER];
-    followed[..GROUP].copy_from_slice(group);
     (
         [lanes.equal(block, b'"'), lanes.equal_with(block, 0x20, b'{'), lanes.signs(block)],
         [
@@ -20,23 +19,24 @@ fn looks(lanes: impl Lanes, group: &Group) -> Looks {
             quote,
             more,
             lanes.has_mark(group),
-            lanes.has_hint(&followed),
-            lanes.has_spelling(&followed),
-            lanes.may_end(&followed),
+            lanes.has_hint(followed),
+            lanes.has_spelling(followed),
+            lanes.may_end(followed),
         ],
         lanes.between([0, 1, 2, 3].map(|block| lanes.equal(&blocks[block], b'"'))),
     )
 }
 
 /// The same by a look at each byte.
-fn plain_looks(group: &Group) -> Looks {
+fn plain_looks(followed: &Followed) -> Looks {
+    let group = &followed[..GROUP];
     let bits = |block: &[u8], is: &dyn Fn(u8) -> bool| {
         block.iter().enumerate().fold(0, |bits, (at, byte)| bits | u64::from(is(*byte)) << at)
     };
     let is_sign = |byte: u8| b"\\#'/".contains(&byte);
     let block = &group[BLOCK..2 * BLOCK];
     let quote = group.contains(&b'"');
-    let has = |text: &[u8]| group.windows(text.len()).any(|found| found == text);
+    let has = |text: &[u8]| (0..GROUP).any(|at| followed[at..].starts_with(text));
     (
         [
             bits(block, &|byte| byte == b'"'),
@@ -54,8 +54,8 @@ fn plain_looks(group: &Group) -> Looks {
                 || has(br"E\")
                 || [br"\u004", br"\u005", br"\u006", br"\u007"].into_iter().any(|escape| has(escape)),
             (0..GROUP).any(|at| {
-                let after = |bytes: usize| group.get(at + bytes).copied().unwrap_or_default();
-                after(0) == b'}' && !b"]}".contains(&after(1)) && after(2) != b'{'
+                let after = &followed[at + 1..];
+                followed[at] == b'}' && !b"]}".contains(&after[0]) && !after.starts_with(b",{")
             }),
         ],
         [0, 1, 2, 3].map(|block| {
@@ -68,8 +68,8 @@ fn plain_looks(group: &Group) -> Looks {
     )
 }
 
-fn widest(group: &Group) -> Looks {
-    with_lanes!(lanes => looks(lanes, group))
+fn widest(followed: &Followed) -> Looks {
+    with_lanes!(lanes => looks(lanes, followed))
 }
 
 #[test]
@@ -82,18 +82,18 @@ fn all_lanes_see_what_a_look_at_each_byte_sees() {
         (seed >> 16) as usize % sides
     };
     for _ in 0..20_000 {
-        let mut group = [b'a'; GROUP];
+        let mut group = [b'a'; GROUP + AFTER];
         for _ in 0..roll(6) {
             // Few marks, so that each is alone at times; any byte, so that none is mistaken.
             let mark = b"\"\\{[/'#+}]\xff\x80"[roll(12)];
-            group[roll(GROUP)] = if roll(2) == 0 { mark } else { roll(256) as u8 };
+            group[roll(GROUP + AFTER)] = if roll(2) == 0 { mark } else { roll(256) as u8 };
         }
         if roll(4) == 0 {
             let texts =
                 [&b"Er"[..], br"E\", b"ER", br"\u0069", br"\u0073", br"\u0045", br"\u003c", b"},{", b"}]"];
             let text = texts[roll(texts.len())];
-            let at = roll(GROUP);
-            let end = GROUP.min(at + 1 + roll(text.len()));
+            let at = if roll(2) == 0 { roll(GROUP) } else { GROUP - 1 - roll(AFTER) };
+            let end = (GROUP + AFTER).min(at + 1 + roll(text.len()));
             group[at..end].copy_from_slice(&text[..end - at]);
         }
         let expected = plain_looks(&group);

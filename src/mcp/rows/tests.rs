@@ -35,6 +35,10 @@ fn doubts_after_rows_are_found() {
             (r#"},"method":"m"}"#, Some(Doubt::Duplicate)),
             ("", Some(Doubt::NotJson)),
             ("}}\"", Some(Doubt::NotJson)),
+            // A second message, or more of the first for those who know another kind of comment.
+            (&format!("}}}}\n{}", rows(LARGE, "}}")), Some(Doubt::NotJson)),
+            (&format!("}}}} {}", rows(LARGE, "}}")), Some(Doubt::NotJson)),
+            (&format!("#{{\n,\"name\":\"b\",\"x\":{}}}", rows(LARGE, "}}")), Some(Doubt::NotJson)),
             (r#","k":{"a":/**/1}}}"#, Some(Doubt::NotJson)),
             (",\"k\":{\"a\":1 // \"\n}}}", Some(Doubt::NotJson)),
             (r#","k":"é"}}"#, None),
