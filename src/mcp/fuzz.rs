@@ -373,14 +373,14 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// Whether a whole value is followed by something that begins neither a row nor an end.
+/// Whether a whole value is followed by more, but not as if it had a bracket too many or were a row.
 fn is_followed(data: &[u8]) -> bool {
     let mut values = serde_json::Deserializer::from_slice(data).into_iter::<Value>();
     if !matches!(values.next(), Some(Ok(_))) {
         return false;
     }
     let rest = data.get(values.byte_offset()..).unwrap_or_default();
-    !rest.trim_ascii().is_empty() && !matches!(rest, [b']' | b'}', ..] | [b',', b'{', ..])
+    !rest.trim_ascii().is_empty() && !matches!(rest, [b']' | b'}' | b',', ..])
 }
 
 /// Whether an independent parser refuses only what this one lets through on purpose.
