@@ -74,8 +74,8 @@ def measure(bench, options):
     requests = min(options.requests, 400) if options.quick else options.requests
     span_requests = min(options.span_requests, 50_000) if options.quick else options.span_requests
     figures = []
-    # Instructions decide: estimates where the machine does not count them, or time is short. CPU time does for kinds that
-    # are estimated loosely, or not at all.
+    # Instructions decide: estimates where the machine does not count them, or time is short, and CPU time only where there
+    # are no estimates either.
     judged = options.quick or not machine.perf_supports("instructions")
     estimated = "exact" in groups and callgrind.available()
     steps = {

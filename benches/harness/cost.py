@@ -16,8 +16,6 @@ MESH, ONE, KEEP, TWO = "meshtrace", "meshtrace 1 %", "meshtrace 1 %, keep", "mes
 NEIGHBOUR, OUT = "meshtrace 1 %, keep, notices", "meshtrace outbound"
 CONNECTIONS = 64
 SLICES = 20
-# What the kernel spends on a small request of the reference, by a machine that counts instructions.
-COUNTED = 31
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Scenario:
     options: dict = field(default_factory=dict, hash=False)
     # Thousands of instructions that the kernel spends on a request of the reference, and whether
     # they grow with the number of system calls (README.md, "Exact figures").
-    kernel: float = COUNTED
+    kernel: float = 31
     by_calls: bool = True
 
     @property
@@ -137,7 +135,7 @@ class Meter:
 def paired(bench, scenarios, rounds, estimated, say):
     """The cost of a request, subject to reference. Returns figures and what did not start.
 
-    CPU time is told, but not judged, where instructions are `estimated` from a counted number."""
+    CPU time is told, but not judged, where instructions are `estimated`."""
     scenarios, silent = usable(bench, scenarios)
     counted = machine.perf_supports("instructions")
     results = {scenario.name: Comparison(scenario, counted) for scenario in scenarios}
@@ -184,7 +182,7 @@ class Comparison:
             f"{self.cost.middle()}; kernel {kernel[0]:.0%} to {kernel[1]:.0%}"
         )
         what = "instructions" if self.counted else "CPU time"
-        judged = self.counted or not estimated or s.kernel != COUNTED
+        judged = self.counted or not estimated
         return Figure(f"{what}: {s.name}", s.must, s.then, self.cost.median, "x", note=note, judged=judged)
 
     def throughput(self):
