@@ -10,7 +10,7 @@
 //! readers of JSON.
 //!
 //! Other servers write it for errors only. That it stands nowhere between is then seen by looking
-//! for what every spelling of the name has, which takes a third of what finding the end of each
+//! for what every spelling of the name has, which takes a fifth of what finding the end of each
 //! value takes.
 
 use memchr::memrchr;
