@@ -141,7 +141,7 @@ def build_meshtrace(plain):
     if not plain:
         output = root / "target/bench/meshtrace"
         say("building as deploy/build.sh does, which takes a quarter of an hour; --plain or --meshtrace spare it")
-        if subprocess.run(["deploy/build.sh", output], cwd=root, env=symbols).returncode:
+        if subprocess.run(["deploy/build.sh", output], cwd=root, env=symbols, stdout=sys.stderr).returncode:
             sys.exit("deploy/build.sh failed; --plain builds with the dist profile alone")
         return output
     command = ["cargo", "build", "--locked", "--profile", "dist", "--message-format", "json-render-diagnostics"]
