@@ -109,7 +109,9 @@ impl<'a> Told<'a> {
     fn says_nothing(&self, body: &[u8]) -> bool {
         // Mostly long strings, of which next to nothing has to be looked at, whatever they quote.
         let end = self.content.and_then(|at| container_end::<false>(body, at, 2, true, &mut true).ok());
-        end.and_then(|end| body.get(end..)).is_some_and(|rest| !may_tell(rest))
+        // Brackets left over may have moved that end beyond what stands last.
+        let from = end.map(|end| end.min(body.len().saturating_sub(WINDOW)));
+        from.and_then(|from| body.get(from..)).is_some_and(|rest| !may_tell(rest))
     }
 
     /// Reads up to the first content of the result. Every other end of it is none, by an error too.

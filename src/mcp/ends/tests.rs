@@ -80,6 +80,7 @@ fn what_the_ends_do_not_tell_is_left_to_the_whole() {
         // Not JSON.
         ("", r#","isError":true,"#, ""),
         ("", r#""isError":true"#, ""),
+        ("", error, "}"),
         ("", error, ","),
         ("", error, "x"),
     ] {
