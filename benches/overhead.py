@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import callgrind, cost, exact, machine, parties, report, state
+from harness import callgrind, cost, exact, machine, parties, report, state, streams
 
 GROUPS = ["cost", "exact", "memory", "events", "pending", "latency", "direct", "spans", "start", "size", "soak"]
 QUICK = ["exact", "start", "size", "spans"]
@@ -80,9 +80,9 @@ def measure(bench, options):
     estimated = "exact" in groups and callgrind.available()
     steps = {
         "cost": lambda: told(scenarios, cost.paired(bench, scenarios, options.rounds, estimated, say)),
-        "exact": lambda: exactly(bench, scenarios, requests, judged),
+        "exact": lambda: exactly(bench, scenarios, options.scenarios in streams.NAME, requests, judged),
         "memory": lambda: state.memory(bench, say),
-        "events": lambda: state.events(bench, say),
+        "events": lambda: streams.events(bench, estimated, say),
         "pending": lambda: state.pending(bench, say),
         "latency": lambda: state.latency(bench, options.rounds, say),
         "direct": lambda: state.direct(bench, say),
@@ -106,10 +106,11 @@ def attempt(group, step):
         return [report.Figure(group, must=0, note=str(error).strip().splitlines()[-1])]
 
 
-def exactly(bench, scenarios, requests, judged):
+def exactly(bench, scenarios, open_streams, requests, judged):
     if not callgrind.available():
         return [report.Figure("estimated instructions", note="valgrind is not installed")]
-    return told(scenarios, exact.figures(bench, scenarios, requests, judged, say))
+    figures = told(scenarios, exact.figures(bench, scenarios, requests, judged, say))
+    return [*figures, streams.exactly(bench, say)] if open_streams else figures
 
 
 def told(scenarios, outcome):

@@ -104,7 +104,8 @@ impl Visit for Fields<'_> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::Mutex;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -113,7 +114,7 @@ mod tests {
 
     impl Write for Caught {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -131,7 +132,7 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(spans = 3, error = %"a\n\"b\"", "lost {}", "some");
         });
-        let text = String::from_utf8(caught.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(caught.0.lock().clone()).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         let mut line: Value = serde_json::from_str(&text).unwrap();
         assert!(line["timestamp"].take().as_str().unwrap().ends_with('Z'));

@@ -4,9 +4,10 @@
 //! because nobody signals a pod when its ConfigMap changes.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::reload::Change;
@@ -58,7 +59,7 @@ impl Reload {
             }
             return;
         };
-        let sampling = self.effective.lock().unwrap_or_else(PoisonError::into_inner).sampling.clone();
+        let sampling = self.effective.lock().sampling.clone();
         match file.look(&sampling) {
             Change::Nothing if asked => {
                 tracing::info!("nothing to reload: {} has not changed", file.path().display());
@@ -82,7 +83,7 @@ impl Reload {
                         "reloaded {path}: records {records}; {restart} changed too, which needs a restart"
                     );
                 }
-                let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut effective = self.effective.lock();
                 (effective.spans, effective.attributes, effective.sampling) = (spans, attributes, sampling);
             }
         }

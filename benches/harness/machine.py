@@ -36,7 +36,7 @@ def max_files():
 class Process:
     """A running program that is stopped when the `with` block ends."""
 
-    def __init__(self, command, cpu, env=None, port=None, patience=10.0, log=None, **pipes):
+    def __init__(self, command, cpu, env=None, port=None, patience=10.0, log=None, idle=False, **pipes):
         self.command = command
         self.log = log
         stderr = open(log, "ab") if log else None
@@ -48,7 +48,7 @@ class Process:
                 stdin=pipes.get("stdin", subprocess.DEVNULL),
                 stdout=pipes.get("stdout", subprocess.DEVNULL),
                 text=True,
-                preexec_fn=lambda: settle_on(cpu),
+                preexec_fn=lambda: settle_on(cpu, idle),
             )
         finally:
             if stderr:
@@ -117,17 +117,20 @@ def rss_kib(pid):
     return int(re.search(r"^Rss:\s+(\d+) kB", text, re.M).group(1))
 
 
-def settle_on(cpu):
-    """Puts the calling process on a CPU, at this run's priority."""
+def settle_on(cpu, idle=False):
+    """Puts the calling process on a CPU, at this run's priority, or behind all others where it is `idle`."""
     os.sched_setaffinity(0, {cpu})
+    if idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if not niceness:
         return
-    os.nice(niceness)
+    nice = 19 if idle else niceness
+    os.nice(nice)
     # Where sessions are scheduled as groups, niceness only counts inside a session.
     group = Path("/proc/self/autogroup")
     if group.exists():
         os.setsid()
-        group.write_text(str(niceness))
+        group.write_text(str(nice))
 
 
 class PerfStat:

@@ -1,5 +1,6 @@
-"""What a proxy holds and how it ages: memory, start, many connections, lost spans, soak."""
+"""What a proxy holds and how it ages: memory, start, pending requests, lost spans, soak."""
 
+import itertools
 import json
 import os
 import shutil
@@ -11,13 +12,9 @@ from contextlib import ExitStack
 from . import machine
 from .cost import CONNECTIONS, MESH, NOPOOL, RAW, SLICES, Meter, Scenario
 from .report import Figure, Pairs
+from .streams import await_count, hold_limit
 
 SMALL = Scenario("small")
-
-
-def hold_limit():
-    """How many connection pairs fit into the limit of open files, at most 10,000."""
-    return min(10_000, (machine.max_files() - 200) // 2)
 
 
 def memory(bench, say):
@@ -73,79 +70,6 @@ def settle(bench):
         time.sleep(0.1)
 
 
-def events(bench, say, turns=20):
-    """CPU time of one event on an open stream: against the reference, and with many streams.
-
-    Each proxy has an upstream of its own here, and all are there at once and take turns."""
-    many, cost = hold_limit(), {}
-    with ExitStack() as stack:
-        say("events")
-        held = {}
-        for name in (MESH, RAW):
-            for streams in (100, many):
-                held[name, streams] = stack.enter_context(Streams(bench, name, streams))
-                cost[name, streams] = []
-        for turn in range(turns):
-            for key in list(held)[turn % 4:] + list(held)[:turn % 4]:
-                cost[key].append(held[key].slice())
-        for streams in held.values():
-            streams.finish()
-    alone, ours, theirs = Pairs(), Pairs(), Pairs()
-    for turn in range(turns):
-        alone.add(cost[MESH, 100][turn], cost[RAW, 100][turn])
-        ours.add(cost[MESH, many][turn], cost[MESH, 100][turn])
-        theirs.add(cost[RAW, many][turn], cost[RAW, 100][turn])
-    medians = [statistics.median(costs) for costs in (alone.subject, alone.reference)]
-    return [
-        Figure("CPU time: SSE, one event on an open stream", 1.2, 1.1, alone.median, "x",
-               note=f"{medians[0]:.1f} to {medians[1]:.1f} us; half of the slices {alone.middle()}"),
-        Figure(f"an event at {many:,} streams as at 100, over hyper-raw's growth", 1.1, 1.0,
-               ours.median / theirs.median, "x", note=f"growth {ours.median:.2f}, hyper-raw {theirs.median:.2f}"),
-    ]
-
-
-class Streams:
-    """A proxy with open SSE streams through it, from an upstream of its own."""
-
-    def __init__(self, bench, name, count):
-        self.bench, self.name, self.count, self.sent = bench, name, count, 0
-
-    def __enter__(self):
-        with ExitStack() as stack:
-            self.upstream = stack.enter_context(self.bench.another_upstream())
-            self.proxy = stack.enter_context(self.bench.proxy(self.name))
-            options = {"kind": "open", "connections": self.count}
-            self.load = stack.enter_context(self.bench.load("hold", self.proxy.port, **options))
-            self.slice()
-            self.stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_):
-        self.stack.close()
-
-    def slice(self, count=400, rate=2000):
-        """Microseconds of CPU for each of `count` events, each on another stream."""
-        before = machine.cpu_ns(self.proxy.pid)
-        self.bench.ask_upstream(f"emit/{count}/{rate}", self.upstream)
-        self.sent += count
-        await_count(self.name, self.load, "events", self.sent)
-        return (machine.cpu_ns(self.proxy.pid) - before) / 1000 / count
-
-    def finish(self):
-        """Ends all streams, and insists that each client sees it."""
-        self.bench.ask_upstream("finish", self.upstream)
-        await_count(self.name, self.load, "ended", self.count)
-
-
-def await_count(name, load, what, expected, patience=20):
-    """Waits until held connections have received this much, and insists that it is not more."""
-    deadline = time.monotonic() + patience
-    while (count := load.ask()[what]) < expected and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if count != expected:
-        raise RuntimeError(f"{name}: {what} {count}, not {expected}")
-
-
 def pending(bench, say):
     """CPU time of a small request while 10,000 others wait for their answer."""
     many, growth = hold_limit() - 70, {}
@@ -187,18 +111,19 @@ def wait_until_open(bench, count):
 def latency(bench, rounds, say, milliseconds=250):
     """p50 that is added over direct at 1,000 requests a second, less what hyper-raw adds.
 
-    The three take turns every quarter of a second, in changing order."""
+    The three take turns every quarter of a second, in each order as often."""
     say("latency")
     added, over = {RAW: [], MESH: []}, []
     with ExitStack() as stack:
+        stack.enter_context(bench.awake())
         raw, mesh = (stack.enter_context(bench.proxy(name)) for name in (RAW, MESH))
         ports = {"direct": bench.upstream_port, RAW: raw.port, MESH: mesh.port}
         options = {"rate": 1000, "milliseconds": milliseconds}
         loads = {n: stack.enter_context(bench.load("paced", port, **options)) for n, port in ports.items()}
-        names = list(loads)
-        for number in range(rounds * 10):
-            turn = names[number % 3:] + names[:number % 3]
-            p50 = {name: loads[name].ask()["p50"] for name in turn}
+        # Who comes after whom makes a difference.
+        orders = list(itertools.permutations(loads))
+        for number in range(rounds * 4 * len(orders)):
+            p50 = {name: loads[name].ask()["p50"] for name in orders[number % len(orders)]}
             for name in added:
                 added[name].append(p50[name] - p50["direct"])
             over.append(p50[MESH] - p50[RAW])

@@ -108,11 +108,11 @@ async fn only_loopback_peers_see_what_is_not_public() {
 
 #[tokio::test]
 async fn the_level_can_be_changed_by_loopback_peers() {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use tracing::level_filters::LevelFilter;
     let now = Arc::new(Mutex::new(LevelFilter::INFO));
     let level = Level(Arc::new(move |new| {
-        let mut now = now.lock().unwrap();
+        let mut now = now.lock();
         *now = new.unwrap_or(*now);
         *now
     }));
@@ -255,9 +255,9 @@ async fn only_configured_probes_are_carried_out() {
 #[tokio::test]
 async fn probes_have_a_bound() {
     let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
-    let wait = std::sync::Mutex::new(wait);
+    let wait = parking_lot::Mutex::new(wait);
     let dead = Resolver::with(1, move |_| {
-        let _ = wait.lock().unwrap().recv();
+        let _ = wait.lock().recv();
         Err(std::io::Error::other("no answer"))
     });
     let probe = TcpProbe { host: "nobody".to_owned(), ..tcp(1) };

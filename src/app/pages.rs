@@ -1,7 +1,9 @@
 //! What the admin port shows to whoever asks from this machine.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::admin::Page;
 use crate::check;
@@ -13,7 +15,7 @@ use crate::trace::tally::{self, Report};
 /// What is in force, without secrets.
 pub(super) fn config_page(effective: &Arc<Mutex<Config>>) -> Page {
     let effective = Arc::clone(effective);
-    let render = move || effective.lock().unwrap_or_else(PoisonError::into_inner).effective();
+    let render = move || effective.lock().effective();
     Page { path: "/config", render: Box::new(render) }
 }
 

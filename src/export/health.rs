@@ -1,8 +1,8 @@
 //! What is said about the collector: once when it goes and once when it is back, never for each batch.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::export::signal::Signal;
@@ -65,7 +65,7 @@ impl Health {
     /// The state after an attempt. Said at once if it is a change, unless the last change was said a moment ago.
     pub(super) fn found(&self, state: State, why: &str) {
         {
-            let mut told = self.lock();
+            let mut told = self.told.lock();
             told.now = state;
             why.clone_into(&mut told.why);
         }
@@ -74,7 +74,7 @@ impl Health {
 
     /// Whether the last attempt succeeded.
     pub(super) fn is_up(&self) -> bool {
-        self.lock().now == State::Up
+        self.told.lock().now == State::Up
     }
 
     /// Says what was held back, when its time has come.
@@ -85,14 +85,14 @@ impl Health {
 
     /// A partial success, or a success with a message.
     pub(super) fn rejected(&self, spans: u64, message: &str) {
-        let mut told = self.lock();
+        let mut told = self.told.lock();
         if is_due(&mut told.rejected) {
             tracing::warn!(endpoint = %self.endpoint, signal = self.signal.as_str(), rejected_spans = spans, message, "the collector accepted a batch with reservations");
         }
     }
 
     fn tell_state(&self) {
-        let mut told = self.lock();
+        let mut told = self.told.lock();
         if told.now == told.told {
             return;
         }
@@ -119,16 +119,12 @@ impl Health {
     }
 
     fn tell_dropped(&self, dropped_in_all: u64) {
-        let mut told = self.lock();
+        let mut told = self.told.lock();
         let more = dropped_in_all.saturating_sub(told.dropped);
         if more > 0 && is_due(&mut told.dropping) {
             told.dropped = dropped_in_all;
             tracing::warn!(endpoint = %self.endpoint, signal = self.signal.as_str(), dropped_spans = more, "the export queue is full; spans were dropped");
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

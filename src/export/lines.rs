@@ -2,10 +2,11 @@
 //! own. Whoever has a line never waits: over the bound it is dropped and counted.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 
 /// The most bytes that wait to be written.
@@ -48,7 +49,7 @@ impl Lines {
             while let Some(bytes) = source.take() {
                 // Who reads may have gone; what is left of the program goes on.
                 if stream.write_all(&bytes).and_then(|()| stream.flush()).is_err() {
-                    source.lock().closed = true;
+                    source.0.state.lock().closed = true;
                     return;
                 }
             }
@@ -59,7 +60,7 @@ impl Lines {
 
     /// Hands over one line, which ends with its line break.
     pub fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         if state.closed || state.waiting.len() + line.len() > MAX_WAITING_BYTES {
             self.0.dropped.inc();
             return;
@@ -74,25 +75,21 @@ impl Lines {
 
     /// What waits, as soon as anything does; nothing once it is closed.
     fn take(&self) -> Option<Vec<u8>> {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         while state.waiting.is_empty() {
             if state.closed {
                 return None;
             }
-            state = self.0.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.0.arrived.wait(&mut state);
         }
         Some(std::mem::take(&mut state.waiting))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Writer {
     /// Takes no more lines and writes those that wait, for at most this long.
     pub fn close(self, deadline: Duration) {
-        self.lines.lock().closed = true;
+        self.lines.0.state.lock().closed = true;
         self.lines.0.arrived.notify_one();
         let until = Instant::now() + deadline;
         while !self.thread.is_finished() && Instant::now() < until {

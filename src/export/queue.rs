@@ -4,10 +4,11 @@
 //! hands. Nothing here waits: a span that finds the queue full is dropped and counted. The bounds count every span that
 //! was recorded and not yet answered for: in a worker's chunk, waiting, or in flight.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -87,7 +88,7 @@ impl Exporter {
     pub fn worker(&self) -> Recorder {
         let lane = self.pipeline.as_ref().map(|(shared, _)| {
             let slot = Arc::new(Slot::default());
-            lock(&shared.slots).push(Arc::clone(&slot));
+            shared.slots.lock().push(Arc::clone(&slot));
             (Arc::clone(shared), slot)
         });
         Recorder { lane }
@@ -161,7 +162,7 @@ impl Recorder {
             return;
         }
         {
-            let mut chunk = lock(&slot.chunk);
+            let mut chunk = slot.chunk.lock();
             if shared.closed.load(Ordering::Relaxed) {
                 shared.level.release(1, 0);
                 shared.metrics.spans_dropped_shutdown.inc();
@@ -181,7 +182,7 @@ impl Recorder {
             }
             // Handed over before the lock on the chunk ends, so that a flush that finds the worker's chunk empty finds this one.
             let full = chunk.swap(shared.spare_buffer());
-            lock(&shared.handover).full.push(full);
+            shared.handover.lock().full.push(full);
         }
         shared.arrived.notify_one();
     }
@@ -240,16 +241,16 @@ impl Shared {
 
     /// Takes the chunks that workers have filled.
     pub(super) fn take_full(&self) -> Vec<Chunk> {
-        std::mem::take(&mut lock(&self.handover).full)
+        std::mem::take(&mut self.handover.lock().full)
     }
 
     /// Takes what the workers have begun, and forgets the workers that are gone.
     pub(super) fn take_begun(&self) -> Vec<Chunk> {
-        let slots = lock(&self.slots).clone();
+        let slots = self.slots.lock().clone();
         let mut begun = Vec::new();
         for slot in &slots {
             let spare = self.spare_buffer();
-            let mut chunk = lock(&slot.chunk);
+            let mut chunk = slot.chunk.lock();
             if chunk.spans > 0 {
                 begun.push(chunk.swap(spare));
             } else {
@@ -259,7 +260,7 @@ impl Shared {
         }
         drop(slots);
         // A slot that only this list holds belongs to a worker that is gone, and was emptied just now.
-        lock(&self.slots).retain(|slot| Arc::strong_count(slot) > 1 || !lock(&slot.chunk).bytes.is_empty());
+        self.slots.lock().retain(|slot| Arc::strong_count(slot) > 1 || !slot.chunk.lock().bytes.is_empty());
         begun
     }
 
@@ -274,14 +275,14 @@ impl Shared {
             return;
         }
         buffer.clear();
-        let spare = &mut lock(&self.handover).spare;
+        let spare = &mut self.handover.lock().spare;
         if spare.len() < MAX_SPARE_BUFFERS {
             spare.push(buffer);
         }
     }
 
     fn spare_buffer(&self) -> Vec<u8> {
-        lock(&self.handover).spare.pop().unwrap_or_default()
+        self.handover.lock().spare.pop().unwrap_or_default()
     }
 }
 
@@ -323,9 +324,4 @@ impl Level {
     pub(super) fn read(&self) -> (usize, usize) {
         (self.spans.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
-}
-
-/// A lock that a panicking holder cannot take from the others: what it guards is valid after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

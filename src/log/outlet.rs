@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
+use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -47,7 +48,7 @@ impl Default for State {
 impl Outlet {
     /// Says where diagnostics go from now on, and those that have waited, or that they go nowhere.
     pub(crate) fn lead_to(&self, records: Option<Records>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let next = records.clone().map_or(State::Closed, State::Open);
         if let (State::Early { waiting, missed }, Some(records)) = (mem::replace(&mut *state, next), records)
         {
@@ -57,7 +58,7 @@ impl Outlet {
     }
 
     fn push(&self, record: Record) {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *self.0.lock() {
             State::Early { waiting, .. } if waiting.len() < MAX_EARLY => waiting.push(record),
             State::Early { missed, .. } => *missed += 1,
             State::Open(records) => records.push(record),
@@ -162,7 +163,7 @@ mod tests {
     /// What became of the events that `say` makes.
     fn early(outlet: &Outlet, say: impl FnOnce()) -> (Vec<Record>, u64) {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(outlet.clone()), say);
-        match mem::take(&mut *outlet.0.lock().unwrap()) {
+        match mem::take(&mut *outlet.0.lock()) {
             State::Early { waiting, missed } => (waiting, missed),
             other => panic!("{other:?}"),
         }
@@ -214,6 +215,6 @@ mod tests {
         assert_eq!((waiting.len(), missed), (MAX_EARLY, 7));
         outlet.lead_to(None);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(outlet.clone()), many);
-        assert!(matches!(*outlet.0.lock().unwrap(), State::Closed));
+        assert!(matches!(*outlet.0.lock(), State::Closed));
     }
 }

@@ -11,11 +11,12 @@ mod histogram;
 mod text;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 
 pub use self::histogram::{CONVENTION, Exemplar, Histogram};
 
@@ -220,25 +221,25 @@ impl Operations {
     /// A lane for one worker.
     pub fn lane(&self) -> Lane {
         let table = Arc::<Mutex<Table>>::default();
-        lock(&self.0.lanes).push(Arc::clone(&table));
+        self.0.lanes.lock().push(Arc::clone(&table));
         Lane { shared: self.clone(), table }
     }
 
     /// Whether these labels may be counted by. Each set of them is one of at
     /// most [`MAX_SERIES`] over all lanes.
     fn admits(&self, labels: &Labels) -> bool {
-        let mut known = lock(&self.0.known);
+        let mut known = self.0.known.lock();
         known.contains(labels) || (known.len() < MAX_SERIES && known.insert(labels.clone()))
     }
 
     /// Everything that was counted, over all lanes.
     fn sum(&self) -> BTreeMap<Labels, BTreeMap<Outcome, Histogram>> {
         let mut sum = BTreeMap::<Labels, BTreeMap<Outcome, Histogram>>::new();
-        let lanes = lock(&self.0.lanes).clone();
+        let lanes = self.0.lanes.lock().clone();
         for lane in lanes {
             // A few at a time: a worker that wants to count must not wait for all.
             for first in (0..).step_by(16) {
-                let some: Vec<Counted> = lock(&lane).series.iter().skip(first).take(16).cloned().collect();
+                let some: Vec<Counted> = lane.lock().series.iter().skip(first).take(16).cloned().collect();
                 if some.is_empty() {
                     break;
                 }
@@ -257,7 +258,7 @@ impl Operations {
     /// Appends everything as OpenMetrics text, for the agent of this name.
     /// A process without workers has nothing to say.
     pub fn encode(&self, agent: &str, out: &mut String) {
-        if lock(&self.0.lanes).is_empty() {
+        if self.0.lanes.lock().is_empty() {
             return;
         }
         text::encode(&self.sum(), agent, out);
@@ -268,7 +269,7 @@ impl Lane {
     /// The series of an operation that begins.
     pub fn series(&self, operation: &Operation<'_>) -> Series {
         let now = self.shared.0.clock.load(Ordering::Relaxed);
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if let Some(series) = table.find(operation, now) {
             return series;
         }
@@ -304,7 +305,7 @@ impl Lane {
     /// sampled say which span shows it.
     pub fn observe(&self, series: Series, outcome: Outcome, took: Duration, exemplar: Option<Exemplar>) {
         let now = self.shared.0.clock.load(Ordering::Relaxed);
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         // It took so long that its place was given away.
         let given = table.series.get(series.at as usize).is_none_or(|c| c.generation != series.generation);
         let at = if given { table.other(now) } else { series.at };
@@ -362,11 +363,6 @@ impl Table {
         use std::hash::BuildHasher;
         self.hasher.hash_one(operation)
     }
-}
-
-/// A lock that a panicking holder cannot take from the others: what it guards is valid after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use parking_lot::{Mutex, MutexGuard};
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -68,7 +69,7 @@ impl Signals {
 
     fn spelling(&self) -> MutexGuard<'_, Spelling> {
         // Nothing panics while it holds this, and what it holds are hints.
-        self.spelling.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spelling.lock()
     }
 
     /// Whether bytes arrived since this was last asked.

@@ -7,9 +7,11 @@
 //! second.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{self, Waker};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::io::Signals;
 
@@ -123,8 +125,8 @@ impl Registry {
         }
     }
 
-    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Watched>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> parking_lot::MutexGuard<'_, Vec<Weak<Watched>>> {
+        self.connections.lock()
     }
 }
 
@@ -154,7 +156,7 @@ impl Watched {
     /// Says whom to wake. A connection calls this once from its task, which
     /// stays the same for its whole life.
     pub fn set_waker(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *self.waker.lock() = Some(waker.clone());
     }
 
     /// Says that the connection's task is running, and so looks around by
@@ -187,7 +189,7 @@ impl Watched {
 
     /// Wakes the connection, to look around.
     pub fn wake(&self) {
-        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
     }

@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The most lookups at once; one more waits until one of them has ended.
@@ -79,12 +80,12 @@ impl Resolver {
     }
 
     fn join(&self, name: &str) -> Option<watch::Receiver<Option<Answer>>> {
-        self.0.lock().get(name).cloned()
+        self.0.going_on.lock().get(name).cloned()
     }
 
     fn begin(&self, name: &str, permit: OwnedSemaphorePermit) -> watch::Receiver<Option<Answer>> {
         let (answered, answer) = watch::channel(None);
-        self.0.lock().insert(name.into(), answer.clone());
+        self.0.going_on.lock().insert(name.into(), answer.clone());
         let lookup = GoingOn { shared: Arc::clone(&self.0), name: name.into(), _permit: permit };
         tokio::task::spawn_blocking(move || {
             let found = (lookup.shared.lookup)(&lookup.name);
@@ -97,12 +98,6 @@ impl Resolver {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, watch::Receiver<Option<Answer>>>> {
-        self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A lookup that is going on; when it is dropped the next one may begin.
 struct GoingOn {
     shared: Arc<Shared>,
@@ -112,7 +107,7 @@ struct GoingOn {
 
 impl Drop for GoingOn {
     fn drop(&mut self) {
-        self.shared.lock().remove(&self.name);
+        self.shared.going_on.lock().remove(&self.name);
     }
 }
 
@@ -148,7 +143,7 @@ mod tests {
         let count = Arc::clone(&begun);
         let lookup = move |name: &str| {
             count.fetch_add(1, Ordering::SeqCst);
-            let _ = wait.lock().unwrap().recv();
+            let _ = wait.lock().recv();
             if name == "missing" {
                 return Err(io::Error::other("no such name"));
             }
@@ -200,14 +195,14 @@ mod tests {
         }
         until(|| begun.load(Ordering::SeqCst) == 2).await;
         assert!(resolver.is_full());
-        assert_eq!(resolver.0.lock().len(), 2);
+        assert_eq!(resolver.0.going_on.lock().len(), 2);
         go.send(()).unwrap();
         go.send(()).unwrap();
         until(|| !resolver.is_full()).await;
         go.send(()).unwrap();
         assert!(resolver.resolve("host-49").await.is_ok(), "it is over when the resolver is back");
         assert_eq!(begun.load(Ordering::SeqCst), 3, "what was given up before it began is not looked up");
-        until(|| resolver.0.lock().is_empty()).await;
+        until(|| resolver.0.going_on.lock().is_empty()).await;
     }
 
     #[tokio::test]

@@ -5,11 +5,12 @@
 //! back that read holds back the `100 Continue`.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
+use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 /// Keeps a request body closed until the upstream says `100 Continue`, or
@@ -34,7 +35,7 @@ impl Gate {
         let shared = Arc::clone(&state);
         hyper::ext::on_informational(request, move |response| {
             if response.status() == StatusCode::CONTINUE {
-                let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = shared.lock();
                 state.open = true;
                 if let Some(waker) = state.waker.take() {
                     waker.wake();
@@ -47,7 +48,7 @@ impl Gate {
     /// Ready once the body may be read.
     pub fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             if state.open {
                 return Poll::Ready(());
             }

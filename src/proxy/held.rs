@@ -6,10 +6,10 @@ mod ring;
 mod traces;
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::counter::Counter;
 
 use self::ring::Ring;
@@ -23,7 +23,7 @@ pub const HELD_FOR: Duration = Duration::from_secs(5);
 pub const MAX_HELD_BYTES: usize = 8 * 1024 * 1024;
 
 /// The most traces that are known because something of them is in flight, and
-/// as many whose last request has just ended.
+/// as many whose last request has just ended, of which more is known than held spans.
 pub const MAX_TRACES: usize = 65_536;
 
 const SHARDS: usize = 16;
@@ -146,14 +146,17 @@ impl HeldSpans {
     pub fn keep_known(&self, trace: TraceId, from: SocketAddr, now: Instant) -> Option<Kept> {
         let mut shard = self.shard(trace);
         shard.traces.expire(now);
-        let tell = shard.traces.get(&trace)?.keep(Some(from));
-        Some(tell.map(|tell| Kept { spans: shard.spans.take(trace), tell }).unwrap_or_default())
+        let Shard { spans, traces } = &mut *shard;
+        let held = traces.get(&trace).is_none() && spans.holds(trace);
+        let known = if held { traces.get_or_insert(trace, now) } else { traces.get(&trace) };
+        let tell = known?.keep(Some(from));
+        Some(tell.map(|tell| Kept { spans: spans.take(trace), tell }).unwrap_or_default())
     }
 
     /// Forgets what was held long enough, where no traffic does it.
     pub fn expire(&self, now: Instant) {
         for shard in &self.shards {
-            let mut shard = lock(shard);
+            let mut shard = shard.lock();
             while shard.is_old(now) {
                 shard.spans.pop();
             }
@@ -163,7 +166,7 @@ impl HeldSpans {
     }
 
     fn shard(&self, trace: TraceId) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[usize::from(trace.to_bytes()[15]) % SHARDS])
+        self.shards[usize::from(trace.to_bytes()[15]) % SHARDS].lock()
     }
 }
 
@@ -171,11 +174,6 @@ impl Shard {
     fn is_old(&self, now: Instant) -> bool {
         self.spans.oldest().is_some_and(|at| now.saturating_duration_since(at) >= HELD_FOR)
     }
-}
-
-/// Nothing panics while it holds one of these.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -243,7 +241,7 @@ mod tests {
         for _ in 0..2_000 {
             held.hold(&span(ids.trace_id(), &text), now);
         }
-        let bytes: usize = held.shards.iter().map(|shard| lock(shard).spans.bytes()).sum();
+        let bytes: usize = held.shards.iter().map(|shard| shard.lock().spans.bytes()).sum();
         assert!(bytes <= MAX_HELD_BYTES && bytes > MAX_HELD_BYTES / 2, "{bytes}");
         assert!(evicted.get() > 1_000, "{}", evicted.get());
     }
@@ -287,6 +285,26 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_that_ended_without_more_is_known_by_what_is_held_of_it() {
+        let (held, now) = (held_spans(), Instant::now());
+        let [one, other] = [[1; 16], [2; 16]].map(TraceId::from_bytes);
+        for trace in [one, other] {
+            assert!(held.enter(trace));
+        }
+        held.hold(&span(one, "a"), now);
+        for trace in [one, other] {
+            held.leave(trace, now);
+        }
+        assert_eq!(held.shards.iter().map(|shard| shard.lock().traces.len()).sum::<usize>(), 0);
+        assert!(held.keep_known(other, address(1), now).is_none(), "of which nothing is held");
+        let kept = held.keep_known(one, address(1), now).unwrap();
+        assert_eq!(names(&kept.spans), ["a"]);
+        assert!(held.is_kept(one) && held.hold(&span(one, "b"), now), "what still comes goes out");
+        held.expire(now + HELD_FOR);
+        assert!(!held.is_kept(one));
+    }
+
+    #[test]
     fn traces_and_neighbours_are_bounded() {
         let forgotten = Counter::default();
         let held = HeldSpans::new(Counter::default(), forgotten.clone());
@@ -307,9 +325,10 @@ mod tests {
         for _ in 0..2 * MAX_TRACES {
             let trace = ids.trace_id();
             assert!(held.enter(trace));
+            held.meet(trace, address(1));
             held.leave(trace, now);
         }
-        let known: usize = held.shards.iter().map(|shard| lock(shard).traces.len()).sum();
+        let known: usize = held.shards.iter().map(|shard| shard.lock().traces.len()).sum();
         assert!(known <= MAX_TRACES, "{known}");
         assert!(forgotten.get() > before);
     }

@@ -8,12 +8,13 @@
 mod work;
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 use http::uri::{PathAndQuery, Uri};
+use parking_lot::{Mutex, MutexGuard};
 
 pub use self::work::Work;
 use super::exchange::Shared;
@@ -181,7 +182,7 @@ impl Peers {
     /// Remembers a session that a server has granted.
     pub fn learn(&self, session: SessionKey, version: Option<&str>, now: Instant) {
         let version = version.filter(|version| version.len() <= MAX_VERSION).map(Box::from);
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = self.sessions.lock();
         let since = sessions.peek(&session).map_or(now, |session| session.since);
         let (_, displaced) = sessions.insert(session, Session { version, since }, now);
         drop(sessions);
@@ -192,28 +193,28 @@ impl Peers {
 
     /// The revision that the session agreed on, where it is known.
     pub fn version(&self, session: SessionKey, now: Instant) -> Option<Box<str>> {
-        lock(&self.sessions).touch(&session, now)?.version.clone()
+        self.sessions.lock().touch(&session, now)?.version.clone()
     }
 
     /// Forgets a session, and gives what was known of it and what still waits in it.
     pub fn end_session(&self, session: SessionKey) -> (Option<Ended>, Vec<Arc<Shared>>) {
-        let ended = lock(&self.sessions).remove(&session);
+        let ended = self.sessions.lock().remove(&session);
         let ended = ended.map(|Session { version, since }| Ended { version, since });
         (ended, self.shard(session).remove_where(|key, _| key.session == session))
     }
 
     /// Forgets what is too old, and gives the requests among it.
     pub fn expire(&self, now: Instant) -> Vec<Arc<Shared>> {
-        lock(&self.sessions).expire(now, self.age);
+        self.sessions.lock().expire(now, self.age);
         self.tasks.expire(now, self.age);
         self.states.expire(now, self.age);
-        self.pending.iter().flat_map(|shard| lock(shard).expire(now, self.age)).collect()
+        self.pending.iter().flat_map(|shard| shard.lock().expire(now, self.age)).collect()
     }
 
     /// Forgets every request, because the sidecar ends, and keeps no more of them.
     pub fn drain(&self) -> Vec<Arc<Shared>> {
         self.closed.store(true, Ordering::Relaxed);
-        self.pending.iter().flat_map(|shard| lock(shard).remove_where(|_, _| true)).collect()
+        self.pending.iter().flat_map(|shard| shard.lock().remove_where(|_, _| true)).collect()
     }
 
     /// Whether the sidecar ends, so that nothing can be answered later.
@@ -226,16 +227,16 @@ impl Peers {
         let mut some = Vec::new();
         for shard in &self.pending {
             let left = most.saturating_sub(some.len());
-            some.extend(lock(shard).iter().take(left).map(|(_, exchange)| Arc::clone(exchange)));
+            some.extend(shard.lock().iter().take(left).map(|(_, exchange)| Arc::clone(exchange)));
         }
         some
     }
 
     /// Says how full the tables are.
     pub fn count(&self, metrics: &PeerMetrics) {
-        let pending = self.pending.iter().map(|shard| lock(shard).len()).sum();
+        let pending = self.pending.iter().map(|shard| shard.lock().len()).sum();
         metrics.count("pending", pending, self.evicted.pending.swap(0, Ordering::Relaxed));
-        let sessions = lock(&self.sessions).len();
+        let sessions = self.sessions.lock().len();
         metrics.count("sessions", sessions, self.evicted.sessions.swap(0, Ordering::Relaxed));
         for (table, work) in [("tasks", &self.tasks), ("states", &self.states)] {
             let (entries, evicted) = work.count();
@@ -244,13 +245,8 @@ impl Peers {
     }
 
     fn shard(&self, session: SessionKey) -> MutexGuard<'_, Aged<Key, Arc<Shared>>> {
-        lock(&self.pending[session.0 as usize % SHARDS])
+        self.pending[session.0 as usize % SHARDS].lock()
     }
-}
-
-/// Nothing panics while it holds one of these, and what they hold are hints.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -290,7 +286,7 @@ mod tests {
             let session = peers.session(false, &server(1), &number.to_string());
             peers.learn(session, Some("2025-06-18"), now);
         }
-        assert_eq!(lock(&peers.sessions).len(), 100);
+        assert_eq!(peers.sessions.lock().len(), 100);
         assert_eq!(peers.evicted.sessions.load(Ordering::Relaxed), 1_000_000 - 100);
         let last = peers.session(false, &server(1), "999999");
         assert_eq!(peers.version(last, now).as_deref(), Some("2025-06-18"));

@@ -7,10 +7,11 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -102,8 +103,8 @@ impl Redirection {
         self.outbound && self.own().contains(&plain(downstream))
     }
 
-    fn own(&self) -> std::sync::MutexGuard<'_, HashSet<SocketAddr>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self) -> parking_lot::MutexGuard<'_, HashSet<SocketAddr>> {
+        self.own.lock()
     }
 
     /// Says what is wrong, once: a port scan must not fill the log.

@@ -11,9 +11,11 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
 
 pub use self::set::Upstreams;
 use super::body::{RequestBody, Unmeasured};
@@ -264,12 +266,12 @@ impl Upstream {
 }
 
 impl Http1 {
-    fn sender(&self) -> std::sync::MutexGuard<'_, http1::SendRequest<RequestBody>> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sender(&self) -> parking_lot::MutexGuard<'_, http1::SendRequest<RequestBody>> {
+        self.sender.lock()
     }
 
     fn drive(&self, cx: &mut Context<'_>) {
-        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut driver = self.driver.lock();
         if let Some(connection) = driver.as_mut()
             && connection.as_mut().poll(cx).is_ready()
         {

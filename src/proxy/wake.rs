@@ -6,10 +6,11 @@
 //! waker notes the wish, and passes it on only when nobody is about to look:
 //! neither the turn that is going on nor, at its end, the task itself.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use parking_lot::Mutex;
 use tokio::task::coop;
 
 use crate::net::registry::Watched;
@@ -94,15 +95,11 @@ impl Nudge {
     }
 
     fn enter(&self, cx: &Context<'_>) {
-        let mut task = self.lock();
+        let mut task = self.task.lock();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
         }
         self.inside.store(true, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,7 +112,7 @@ impl Wake for Nudge {
         self.fired.store(true, Ordering::Relaxed);
         if !self.inside.load(Ordering::Relaxed)
             && !self.downstream.is_polled()
-            && let Some(task) = &*self.lock()
+            && let Some(task) = &*self.task.lock()
         {
             task.wake_by_ref();
         }

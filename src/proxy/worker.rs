@@ -2,10 +2,11 @@
 //! recorder that finished spans go to, and the registry of connections.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use opentelemetry::trace::TraceId;
+use parking_lot::Mutex;
 
 use tokio::net::TcpStream;
 
@@ -70,21 +71,16 @@ const POOLED: usize = 64;
 impl SpanPool {
     /// An empty span.
     pub fn take(&self, limits: SpanLimits) -> Box<Span> {
-        self.lock().pop().unwrap_or_else(|| Box::new(Span::with_room(limits)))
+        self.0.lock().pop().unwrap_or_else(|| Box::new(Span::with_room(limits)))
     }
 
     /// Takes a span back. It has to have been made with the same limits.
     pub fn give(&self, mut span: Box<Span>) {
         span.clear();
-        let mut spans = self.lock();
+        let mut spans = self.0.lock();
         if spans.len() < POOLED {
             spans.push(span);
         }
-    }
-
-    #[expect(clippy::vec_box, reason = "as above")]
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<Span>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

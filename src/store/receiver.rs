@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, Read},
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::TcpListener;
 
@@ -223,9 +224,8 @@ impl Intake {
         requests.push_back(Arc::new(received));
     }
 
-    fn requests(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Received>>> {
-        let requests = self.requests.lock();
-        requests.unwrap_or_else(PoisonError::into_inner)
+    fn requests(&self) -> parking_lot::MutexGuard<'_, VecDeque<Arc<Received>>> {
+        self.requests.lock()
     }
 }
 

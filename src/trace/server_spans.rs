@@ -13,9 +13,9 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use opentelemetry::trace::SpanId;
+use parking_lot::{Mutex, MutexGuard};
 
 pub use candidates::{Candidate, Candidates, MAX_LINKED, MAX_LOOKED_AT};
 pub use values::{MAX_TEXT_BYTES, MAX_VALUES};
@@ -306,14 +306,8 @@ impl ServerSpans {
     }
 
     fn shard(&self, id: SpanId) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[usize::from(id.to_bytes()[7]) % SHARDS])
+        self.shards[usize::from(id.to_bytes()[7]) % SHARDS].lock()
     }
-}
-
-/// Nothing panics while it holds a lock, and a table of hints stays usable
-/// even if something did.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {

@@ -217,12 +217,17 @@ impl Span {
     }
 
     /// Sets a text attribute. A key that is set again gets the new value.
+    ///
+    /// It is called and not copied to where it is called from, and so is the next: a request sets so many that copies would
+    /// crowd other code out of the processor's cache.
+    #[inline(never)]
     pub fn set_str(&mut self, key: &'static str, value: &str) {
         let value = self.texts.admit(value, self.limits.attribute_value_length);
         self.set(key, &Value::Str(value));
     }
 
     /// Sets a text attribute whose text lives as long as the program.
+    #[inline(never)]
     pub fn set_static(&mut self, key: &'static str, value: &'static str) {
         self.set(key, &Value::Str(limited(value, self.limits.attribute_value_length)));
     }

@@ -2,8 +2,8 @@
 //! for what is not proved the destinations that see most of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::links::Method;
@@ -43,7 +43,7 @@ impl Tally {
     /// Counts one call.
     pub fn count(&self, host: &str, port: u16, method: Method) {
         let host = host.get(..MAX_HOST_BYTES).unwrap_or(host);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if let Some(row) = all.rows.iter_mut().find(|row| row.port == port && row.host == host) {
             row.calls[method.index()] += 1;
             return;
@@ -61,7 +61,7 @@ impl Tally {
     /// What was counted: the destinations with the most calls first, and the
     /// calls of those that had to make room.
     pub fn destinations(&self) -> (Vec<Unproved>, u64) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         let mut list: Vec<_> = all.rows.iter().map(Unproved::of).collect();
         list.sort_by(|a, b| b.calls.cmp(&a.calls).then_with(|| a.destination.cmp(&b.destination)));
         (list, all.others)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Counted, Labels, MAX_SERIES, OTHER, Operation, Operations, Side, Table, Target, lock};
+use super::{Counted, Labels, MAX_SERIES, OTHER, Operation, Operations, Side, Table, Target};
 
 /// How long labels may be unused, in seconds, before others can have their place.
 pub(super) const UNUSED_FOR: u32 = 300;
@@ -15,16 +15,16 @@ impl Operations {
     /// room left, it then makes some.
     pub fn tick(&self, seconds: u32) {
         self.0.clock.store(seconds, Ordering::Relaxed);
-        if lock(&self.0.known).len() >= MAX_SERIES {
+        if self.0.known.lock().len() >= MAX_SERIES {
             self.make_room(seconds);
         }
     }
 
     fn make_room(&self, now: u32) {
-        let lanes: Vec<_> = lock(&self.0.lanes).iter().map(Arc::clone).collect();
+        let lanes: Vec<_> = self.0.lanes.lock().iter().map(Arc::clone).collect();
         let mut used = HashMap::<Labels, u32>::new();
         for lane in &lanes {
-            for counted in &lock(lane).series {
+            for counted in &lane.lock().series {
                 if let Some(labels) = &counted.labels {
                     let latest = used.entry(labels.clone()).or_default();
                     *latest = counted.used.max(*latest);
@@ -33,14 +33,14 @@ impl Operations {
         }
         used.retain(|labels, used| now.saturating_sub(*used) >= UNUSED_FOR && !labels.are_other());
         for labels in used.keys() {
-            lock(&self.0.known).remove(labels);
+            self.0.known.lock().remove(labels);
         }
         for lane in &lanes {
-            let mut table = lock(lane);
+            let mut table = lane.lock();
             for labels in used.keys() {
                 if !table.remove(labels, now) {
                     // Somebody has just used it again.
-                    lock(&self.0.known).insert(labels.clone());
+                    self.0.known.lock().insert(labels.clone());
                 }
             }
         }

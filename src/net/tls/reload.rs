@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
 
 use super::{Contents, TlsError};
 
@@ -62,7 +64,7 @@ impl<S: Source> Reloading<S> {
 
     /// The configuration in force.
     pub fn current(&self) -> Arc<S::Config> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     /// The files that are looked at, as text for a log.
@@ -78,14 +80,14 @@ impl<S: Source> Reloading<S> {
             Ok(contents) => Seen::Contents(contents.clone()),
             Err(error) => Seen::Unreadable(error.to_string()),
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if *seen == now {
             return Change::None;
         }
         *seen = now;
         match read.and_then(|contents| self.source.make(&contents)) {
             Ok(config) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                *self.current.write() = Arc::new(config);
                 Change::Taken
             }
             Err(error) => Change::Refused(error),

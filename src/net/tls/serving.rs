@@ -3,8 +3,9 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -40,7 +41,7 @@ impl Serving {
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![Alpn::Http1.id().to_vec()];
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(config));
+        *self.0.write() = Some(Arc::new(config));
         Ok(())
     }
 
@@ -49,7 +50,7 @@ impl Serving {
     /// # Errors
     /// When the client does not play along, or nothing was installed yet.
     pub async fn accept(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let config = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.0.read().clone();
         let config = config.ok_or_else(|| io::Error::other("there is no certificate yet"))?;
         TlsAcceptor::from(config).accept(tcp).await.map(Into::into)
     }

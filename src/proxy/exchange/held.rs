@@ -2,8 +2,10 @@
 //! 2026-07-28 a request of a session can also be answered or cancelled on
 //! another connection, which then finds it in the table of pending requests.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Exchange, Forgotten, Waiting};
 use crate::mcp::message::OwnedId;
@@ -17,7 +19,7 @@ impl Shared {
     /// The exchange, for as long as the guard lives. Whoever has it must not
     /// hold a lock of the table of pending requests.
     pub fn lock(&self) -> MutexGuard<'_, Exchange> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Remembers a request that was passed on by itself, without a response of
@@ -38,7 +40,7 @@ fn forget(newcomer: &Arc<Shared>, displaced: Vec<Arc<Shared>>) {
         // Twice the same id in one batch: nobody could tell them apart.
         // One that is being worked on, even by the caller, ends by that or when it is dropped.
         if !Arc::ptr_eq(&exchange, newcomer)
-            && let Ok(mut exchange) = exchange.0.try_lock()
+            && let Some(mut exchange) = exchange.0.try_lock()
         {
             exchange.forgotten(Forgotten::Displaced);
         }

@@ -141,6 +141,18 @@ impl Ring {
         taken
     }
 
+    /// Whether it holds a span of the trace.
+    pub(super) fn holds(&self, trace: TraceId) -> bool {
+        let mut number = self.last_of(trace);
+        while let Some(place) = self.index(number).and_then(|index| self.places.get(index)) {
+            if place.trace == trace && place.length > 0 {
+                return true;
+            }
+            number = place.before;
+        }
+        false
+    }
+
     fn chain(&self, trace: TraceId) -> usize {
         self.hasher.hash_one(trace) as usize % CHAINS
     }

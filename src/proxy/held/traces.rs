@@ -1,7 +1,8 @@
-//! The traces of one shard of which something is in flight or has just ended,
-//! and the sidecars around that have to do with them.
+//! The traces of one shard of which something is in flight, or has just ended and left more to know
+//! than held spans tell, and the sidecars around that have to do with them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -47,20 +48,22 @@ impl Traces {
         if self.in_flight.len() >= self.capacity {
             return false;
         }
-        let known = self.ended.remove(&trace).unwrap_or_default();
-        self.in_flight.insert(trace, Known { in_flight: 1, ..known });
+        let known = if self.ended.is_empty() { None } else { self.ended.remove(&trace) };
+        self.in_flight.insert(trace, Known { in_flight: 1, ..known.unwrap_or_default() });
         true
     }
 
     /// One less. Answers whether another trace had to make room.
     pub(super) fn leave(&mut self, trace: TraceId, now: Instant) -> bool {
-        let Some(known) = self.in_flight.get_mut(&trace) else { return false };
-        known.in_flight -= 1;
-        if known.in_flight > 0 {
+        let Entry::Occupied(mut known) = self.in_flight.entry(trace) else { return false };
+        known.get_mut().in_flight -= 1;
+        if known.get().in_flight > 0 {
             return false;
         }
-        let Some(known) = self.in_flight.remove(&trace) else { return false };
-        self.ended.insert(trace, known, now).1.oldest.is_some()
+        let known = known.remove();
+        // Most traces are not kept and have no neighbours, and a table of all that ended is larger than
+        // the caches of a processor.
+        known.is_worth_knowing() && self.ended.insert(trace, known, now).1.oldest.is_some()
     }
 
     /// What is known of a trace.
@@ -89,6 +92,11 @@ impl Traces {
 }
 
 impl Known {
+    /// Whether there is more to it than that there are spans of it.
+    fn is_worth_knowing(&self) -> bool {
+        self.kept || !self.neighbours.is_empty()
+    }
+
     /// Remembers a neighbour. Answers whether it has to hear now that the
     /// trace is kept, and `None` without room.
     pub(super) fn meet(&mut self, neighbour: SocketAddr) -> Option<bool> {

@@ -2,8 +2,9 @@
 //! waits for more input. The table says which span began it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::trace::aged::Aged;
 use crate::w3c::traceparent::Traceparent;
@@ -29,7 +30,7 @@ impl Work {
 
     /// Remembers which span began some work.
     pub fn remember(&self, thing: u64, by: Traceparent, now: Instant) {
-        let (_, displaced) = self.lock().insert(thing, Begun { by, ended: false }, now);
+        let (_, displaced) = self.table.lock().insert(thing, Begun { by, ended: false }, now);
         if displaced.oldest.is_some() {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
@@ -37,28 +38,24 @@ impl Work {
 
     /// The span that began it.
     pub fn begun_by(&self, thing: u64, now: Instant) -> Option<Traceparent> {
-        self.lock().touch(&thing, now).map(|begun| begun.by)
+        self.table.lock().touch(&thing, now).map(|begun| begun.by)
     }
 
     /// Says that it has ended. Answers whether that is news, as it also is of
     /// work that is not known.
     pub fn ends(&self, thing: u64) -> bool {
-        match self.lock().peek_mut(&thing) {
+        match self.table.lock().peek_mut(&thing) {
             Some(begun) => !std::mem::replace(&mut begun.ended, true),
             None => true,
         }
     }
 
     pub(super) fn expire(&self, now: Instant, age: Duration) {
-        self.lock().expire(now, age);
+        self.table.lock().expire(now, age);
     }
 
     /// How many there are, and how many had to make room since this was last asked.
     pub(super) fn count(&self) -> (usize, u64) {
-        (self.lock().len(), self.evicted.swap(0, Ordering::Relaxed))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Aged<u64, Begun>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        (self.table.lock().len(), self.evicted.swap(0, Ordering::Relaxed))
     }
 }

@@ -1,12 +1,13 @@
 //! The upstream connections that belong to one downstream connection: found,
 //! opened, driven while nobody uses them, and forgotten.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
 
 use bytes::Bytes;
 use http::Version;
+use parking_lot::Mutex;
 
 use super::{Guard, Handle, Reached, Upstream};
 use crate::net::dial::DialError;
@@ -80,7 +81,7 @@ impl Upstreams {
         if shared && let Some(upstream) = self.find(target, version) {
             return Ok(upstream);
         }
-        let ready = self.reached.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ready = self.reached.lock().take();
         let reached = match ready {
             Some(reached) => reached,
             None => self.reach(target, version, worker, by).await?,
@@ -115,18 +116,18 @@ impl Upstreams {
 
     /// Lets go of a connection, so that the next exchange gets another.
     pub fn forget(&self, upstream: &Arc<Upstream>) {
-        self.lock().retain(|one| !Arc::ptr_eq(one, upstream));
+        self.open.lock().retain(|one| !Arc::ptr_eq(one, upstream));
     }
 
     /// Whether a connection has ended and nobody has asked for it since.
     pub fn any_closed(&self) -> bool {
-        self.lock().iter().any(|upstream| !upstream.is_open())
+        self.open.lock().iter().any(|upstream| !upstream.is_open())
     }
 
     /// Drives the connections that no exchange drives, so that a close by the
     /// server is noticed. Says whether one closed.
     pub fn drive_idle(&self, cx: &mut Context<'_>) -> bool {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let before = open.len();
         open.retain(|upstream| {
             upstream.busy.load(Ordering::Relaxed) || {
@@ -139,7 +140,7 @@ impl Upstreams {
 
     /// Whether something happened to a connection that was not driven since.
     pub fn any_waiting(&self) -> bool {
-        self.lock().iter().any(|upstream| upstream.is_waiting())
+        self.open.lock().iter().any(|upstream| upstream.is_waiting())
     }
 
     /// Drives the connections on which something happened that the exchange
@@ -147,7 +148,7 @@ impl Upstreams {
     /// Says whether there were any.
     pub fn drive_waiting(&self, cx: &mut Context<'_>) -> bool {
         let mut driven = false;
-        for upstream in &*self.lock() {
+        for upstream in &*self.open.lock() {
             if upstream.is_waiting() {
                 upstream.drive(cx);
                 driven = true;
@@ -165,11 +166,11 @@ impl Upstreams {
             }
             Handle::Http2(_) => false,
         };
-        self.lock().iter().any(sending)
+        self.open.lock().iter().any(sending)
     }
 
     fn find(&self, target: &Target, version: Version) -> Option<Arc<Upstream>> {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         open.retain(|upstream| upstream.is_open());
         let fits = |upstream: &&Arc<Upstream>| {
             *upstream.target == *target
@@ -182,17 +183,13 @@ impl Upstreams {
     }
 
     fn add(&self, upstream: Arc<Upstream>) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if open.len() >= MAX_TARGETS
             && let Some(idle) = open.iter().position(|u| !u.busy.load(Ordering::Relaxed))
         {
             open.remove(idle);
         }
         open.push(upstream);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Upstream>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
-use std::sync::{Mutex, PoisonError};
 
 use opentelemetry::trace::TraceId;
+use parking_lot::Mutex;
 
 use super::holders::{Holder, Holders};
 use super::keyed::Keyed;
@@ -37,7 +37,7 @@ impl Came {
     /// Remembers that a request came with these; a trace alone names none.
     pub(super) fn remember(&self, ids: LibraryIds) {
         let Some(hash) = self.hash(ids) else { return };
-        let [late, early] = &mut *self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let [late, early] = &mut *self.generations.lock();
         let known = late.contains_key(&hash) || early.contains_key(&hash);
         if late.len() >= MAX_REMEMBERED_IDS && !late.contains_key(&hash) {
             *early = mem::take(late);
@@ -48,7 +48,7 @@ impl Came {
     /// Whether they came with one request, as far as is known.
     pub(super) fn once(&self, ids: LibraryIds) -> bool {
         let Some(hash) = self.hash(ids) else { return false };
-        let [late, early] = &*self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let [late, early] = &*self.generations.lock();
         late.get(&hash).or_else(|| early.get(&hash)) == Some(&Times::Once)
     }
 
@@ -132,7 +132,7 @@ mod tests {
             came.remember(ids(number));
             assert!(!came.once(ids(number)));
         });
-        let held: usize = came.generations.lock().unwrap().iter().map(HashMap::len).sum();
+        let held: usize = came.generations.lock().iter().map(HashMap::len).sum();
         assert!(held > MAX_REMEMBERED_IDS && held <= 2 * MAX_REMEMBERED_IDS, "{held}");
         came.remember(ids(0));
         assert!(came.once(ids(0)), "forgotten meanwhile");

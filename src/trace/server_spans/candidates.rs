@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use opentelemetry::trace::SpanId;
 
-use super::{ServerSpans, Shard, key, lock};
+use super::{ServerSpans, Shard, key};
 use crate::trace::context::LibraryIds;
 use crate::w3c::traceparent::Traceparent;
 
@@ -151,7 +151,7 @@ impl ServerSpans {
     fn look(&self, all: &mut Candidates, wanted: impl Fn(&Shard, usize) -> bool) {
         let mut left = MAX_SEARCHED;
         for shard in &self.shards {
-            let shard = lock(shard);
+            let shard = shard.lock();
             for at in 0..shard.live.len() {
                 if left == 0 {
                     all.complete = false;

@@ -2,7 +2,8 @@
 //! arguments, known by its hash.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::keyed::Keyed;
 
@@ -29,7 +30,7 @@ impl Holder {
 impl Holders {
     /// A request has these.
     pub(super) fn add(&self, id: u64, hashes: impl IntoIterator<Item = u64>) {
-        let mut holders = self.lock();
+        let mut holders = self.0.lock();
         for hash in hashes {
             let holder = holders.entry(hash).or_default();
             holder.count += 1;
@@ -39,7 +40,7 @@ impl Holders {
 
     /// A request that had these has ended.
     pub(super) fn remove(&self, id: u64, hashes: impl IntoIterator<Item = u64>) {
-        let mut holders = self.lock();
+        let mut holders = self.0.lock();
         for hash in hashes {
             let Some(holder) = holders.get_mut(&hash) else { continue };
             holder.count = holder.count.saturating_sub(1);
@@ -52,16 +53,12 @@ impl Holders {
 
     /// Who has this, where anybody does.
     pub(super) fn of(&self, hash: u64) -> Option<Holder> {
-        self.lock().get(&hash).copied()
+        self.0.lock().get(&hash).copied()
     }
 
     /// How many different things are held.
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Holder, Keyed>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().len()
     }
 }
 

@@ -20,7 +20,7 @@ fn served(span: SpanId) -> Served {
 }
 
 fn entries(spans: &ServerSpans) -> usize {
-    spans.shards.iter().map(|shard| lock(shard).entries.len()).sum()
+    spans.shards.iter().map(|shard| shard.lock().entries.len()).sum()
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn the_table_is_bounded_in_all_kinds() {
     }
     assert!(entries(&spans) <= SHARDS * 8, "{}", entries(&spans));
     assert_eq!(spans.in_flight(), 0);
-    assert!(spans.shards.iter().all(|shard| lock(shard).live.is_empty()));
+    assert!(spans.shards.iter().all(|shard| shard.lock().live.is_empty()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use opentelemetry::trace::SpanId;
 
 use super::holders::Holders;
 use super::late::Given;
-use super::{ServerSpans, key, lock};
+use super::{ServerSpans, key};
 use crate::trace::telling::for_each_value;
 
 /// How much of the arguments of a request or call is looked at, in bytes.
@@ -117,7 +117,7 @@ impl ServerSpans {
     fn index_fresh(&self) -> bool {
         let mut budget = BUDGET_BYTES;
         for shard in &self.shards {
-            let shard = &mut *lock(shard);
+            let shard = &mut *shard.lock();
             while let Some(id) = shard.fresh.pop() {
                 let entry = shard.entries.get(&id).filter(|entry| entry.in_flight > 0);
                 let Some(live) = entry.and_then(|entry| shard.details.get_mut(entry.slot)) else { continue };
@@ -227,7 +227,7 @@ mod tests {
             spans.end(place);
         }
         assert!(spans.index.holders.len() == 0);
-        let waiting: usize = spans.shards.iter().map(|shard| lock(shard).fresh.len()).sum();
+        let waiting: usize = spans.shards.iter().map(|shard| shard.lock().fresh.len()).sum();
         assert!(waiting <= 10_000, "{waiting}");
         assert_eq!(spans.index.kept.load(Ordering::Relaxed), 0);
     }
@@ -244,7 +244,7 @@ mod tests {
             spans.end(place);
         }
         assert_eq!(spans.index.kept.load(Ordering::Relaxed), 0);
-        let waiting: usize = spans.shards.iter().map(|shard| lock(shard).fresh.len()).sum();
+        let waiting: usize = spans.shards.iter().map(|shard| shard.lock().fresh.len()).sum();
         assert!(waiting <= 16 * 33, "{waiting}");
     }
 

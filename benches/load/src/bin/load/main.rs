@@ -5,6 +5,7 @@
 //! load paced  --target ADDR --kind K --connections N --rate N --milliseconds N [--parent P]
 //! load hold   --target ADDR --kind K --connections N
 //! load start  --target ADDR [--times N] -- COMMAND…
+//! load awake
 //! ```
 //!
 //! With `--capitals` the names of header fields begin with them, in requests and in answers.
@@ -12,8 +13,10 @@
 //! `closed`, `paced` and `hold` connect and warm up, print `READY`, and then answer every line on
 //! standard input with one line of JSON, the former two after a slice of load. The driver reads
 //! the proxy's counters at both ends of a slice, so neither start-up nor connecting is part of a
-//! figure, and it lets slices through two proxies alternate quickly.
+//! figure, and it lets slices through two proxies alternate quickly. `awake` only keeps its CPU busy
+//! until standard input ends.
 
+mod awake;
 mod closed;
 mod hold;
 mod paced;
@@ -31,7 +34,8 @@ fn main() -> io::Result<()> {
         Some("paced") => paced::run(&args),
         Some("hold") => hold::run(&args),
         Some("start") => start::run(&args),
-        _ => usage("load closed | paced | hold | start"),
+        Some("awake") => awake::run(),
+        _ => usage("load closed | paced | hold | start | awake"),
     }
 }
 
