@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What meshtrace costs, against a plain hyper reverse proxy in the same run.
 
-    benches/overhead.py                      every figure, about eight minutes
+    benches/overhead.py                      every figure: some ten minutes, and the soak's ten
     benches/overhead.py --check              the same; leaves with 1 when a "must" is missed
     benches/overhead.py --quick --check      one to two minutes: exact figures only
     benches/overhead.py --only cost,latency  some of: cost exact memory events pending latency
@@ -49,9 +49,10 @@ def main():
     options = arguments()
     machine.max_files()
     machine.niceness = options.nice
+    meshtrace = options.meshtrace or build_meshtrace(options.plain)
     programs = options.programs or parties.build(options.target_dir)
     with tempfile.TemporaryDirectory(prefix="meshtrace-bench-") as scratch:
-        bench = parties.Bench(programs, options.meshtrace or build_meshtrace(options.plain), Path(scratch))
+        bench = parties.Bench(programs, meshtrace, Path(scratch))
         with bench.parties():
             if options.profile:
                 return profile(bench, options)

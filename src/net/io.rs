@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -42,34 +42,29 @@ impl Signals {
     /// The field names of the oldest head that was read and not asked for, as
     /// they were spelled.
     pub fn take_spelled(&self) -> Spelled {
-        self.spelling().heads.take()
+        self.spelling.lock().heads.take()
     }
 
     /// Has the names of the next head that is written spelled like this.
     pub fn spell(&self, spelled: Spelled) {
-        self.spelling().next = Some(spelled).filter(|spelled| !spelled.is_empty());
+        self.spelling.lock().next = Some(spelled).filter(|spelled| !spelled.is_empty());
     }
 
     /// Does the same for a request, whose response is what is read next.
     pub fn spell_request(&self, spelled: Spelled) {
-        let mut spelling = self.spelling();
+        let mut spelling = self.spelling.lock();
         spelling.next = Some(spelled).filter(|spelled| !spelled.is_empty());
         spelling.heads.expect();
     }
 
     /// Gives back what no head was written with.
     pub fn unspelled(&self) -> Spelled {
-        self.spelling().next.take().unwrap_or_default()
+        self.spelling.lock().next.take().unwrap_or_default()
     }
 
     /// Says that what passes is no HTTP any more.
     pub fn stop_spelling(&self) {
-        self.spelling().heads.stop();
-    }
-
-    fn spelling(&self) -> MutexGuard<'_, Spelling> {
-        // Nothing panics while it holds this, and what it holds are hints.
-        self.spelling.lock()
+        self.spelling.lock().heads.stop();
     }
 
     /// Whether bytes arrived since this was last asked.
@@ -149,7 +144,7 @@ impl Stream {
     /// Keeps the spelling of the names in these heads, and gives the heads that
     /// are written the spelling that [`Signals::spell`] says.
     pub fn spelling(mut self, heads: Heads) -> Self {
-        self.signals.spelling().heads = heads;
+        self.signals.spelling.lock().heads = heads;
         self.spelled = true;
         self
     }
@@ -157,7 +152,7 @@ impl Stream {
     fn saw(&self, bytes: &[u8]) {
         self.signals.received.store(true, Ordering::Relaxed);
         if self.spelled {
-            self.signals.spelling().heads.saw(bytes);
+            self.signals.spelling.lock().heads.saw(bytes);
         }
     }
 
@@ -170,7 +165,7 @@ impl Stream {
         more: &[IoSlice<'_>],
     ) -> Option<Poll<io::Result<usize>>> {
         let clean = std::mem::take(&mut self.clean);
-        let mut spelling = self.signals.spelling();
+        let mut spelling = self.signals.spelling.lock();
         if let Some(spelled) = spelling.next.take() {
             // Behind what has not left, no head could be found.
             spelling.head = if clean { Respelled::of(spelled, first) } else { None };
