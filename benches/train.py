@@ -25,6 +25,7 @@ SMALL, LARGE = 10_000, 1_000
 LARGE_KINDS = [
     "request-string",
     "request-fields",
+    "request-nested",
     "result-string",
     "result-fields",
     "result-string-plain",

@@ -63,6 +63,7 @@ SCENARIOS = [
     Scenario("unsampled, of a sidecar, `keep` on", NEIGHBOUR, options={"parent": "sidecar"}),
     large("64 KiB request, one string", 1.4, 1.25, "request-string"),
     large("64 KiB request, many fields", 1.4, 1.25, "request-fields"),
+    large("64 KiB request, objects in objects", 1.4, 1.25, "request-nested"),
     large("64 KiB result, one string", 1.1, 1.0, "result-string"),
     large("64 KiB result, many fields", 1.1, 1.0, "result-fields"),
     large("64 KiB result, one string, no `isError`", None, None, "result-string-plain"),

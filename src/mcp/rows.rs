@@ -5,7 +5,8 @@
 //! comma and the next name, white space, or the end of the message. Rows of an array in it look
 //! otherwise: after their `}`, or several, comes `]`, or `,{`, which in such an object is no JSON. So it
 //! goes on up to a `}` that has none of these after it, whatever is in its strings; of several in a
-//! row the last one tells.
+//! row the last one tells. Where it begins with an array but for short members, it goes on for as long as
+//! that does, so what stands after a `}` does not matter up to the next `]`.
 //!
 //! What is open there is told by the rest of the message: outside of strings there is an even number
 //! of quotes from there on, and as many brackets are open as are closed more often than opened.
@@ -15,8 +16,8 @@
 
 use super::block::{BLOCK, Escapes};
 use super::lanes::{AFTER, GROUP, Lanes, with_lanes};
-use super::skim::{Level, Strings, block_at, brackets};
-use super::skip::MAX_DEPTH;
+use super::skim::{Level, Strings, block_at, brackets, string_end};
+use super::skip::{MAX_DEPTH, byte_at, pass_space, scalar_end};
 
 /// From how many bytes before the end of a message on that costs less than to count brackets.
 pub(super) const LARGE: usize = 2048;
@@ -83,6 +84,54 @@ pub(super) fn pass_by<L: Lanes, const WATCHED: bool>(
     let near = bytes.len() - at <= TAIL;
     let open = if near { open_by(lanes, bytes, at, depth) } else { None };
     Passed { at, ascii: lanes.is_ascii(seen), open }
+}
+
+/// Passes what belongs to the object that begins at `at`, as [`pass`] does, where an array is near.
+#[inline(never)]
+pub(super) fn pass_array_in<const WATCHED: bool>(bytes: &[u8], at: usize, depth: u32) -> Option<Passed> {
+    let inside = array_in(bytes, at)?;
+    let mut passed = pass::<WATCHED>(bytes, inside, depth, b'[');
+    if passed.open.is_none() {
+        let more = pass::<WATCHED>(bytes, passed.at, depth, b'{');
+        passed = Passed { ascii: passed.ascii && more.ascii, ..more };
+    }
+    if WATCHED {
+        passed.ascii &= bytes.get(at..inside).is_some_and(<[u8]>::is_ascii);
+    }
+    Some(passed)
+}
+
+/// Offset inside of the first array in the object that begins at `at`, or in objects in it, if nothing but short
+/// members is before.
+fn array_in(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(..at + GROUP)?;
+    let (mut at, mut open) = (at + 1, 1_u32);
+    while pass_space(bytes, &mut at) == b'"' {
+        at = string_end::<false>(bytes, at + 1, &mut true).ok()?;
+        if pass_space(bytes, &mut at) != b':' {
+            return None;
+        }
+        at += 1;
+        at = match pass_space(bytes, &mut at) {
+            b'[' => return Some(at + 1),
+            b'{' => {
+                open += 1;
+                at += 1;
+                continue;
+            }
+            b'"' => string_end::<false>(bytes, at + 1, &mut true).ok()?,
+            first => scalar_end(bytes, at, first).ok()?,
+        };
+        while pass_space(bytes, &mut at) == b'}' && open > 1 {
+            open -= 1;
+            at += 1;
+        }
+        if byte_at(bytes, at) != b',' {
+            return None;
+        }
+        at += 1;
+    }
+    None
 }
 
 /// What is open at `at`, by what is after it; `None` where that tells nothing, or that `at` is not

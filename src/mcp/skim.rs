@@ -190,10 +190,15 @@ fn container_end_by<L: Lanes, const WATCHED: bool>(
         b'[' => at,
         _ => at + GROUP,
     };
+    let is_large = |at| bytes.len().saturating_sub(at) >= rows::LARGE;
+    let mut begun = None;
+    if in_objects && bracket == b'{' && is_large(at) {
+        begun = rows::pass_array_in::<WATCHED>(bytes, at, depth);
+    }
     'groups: loop {
-        let is_due = at >= rows && (bracket == b'[' || strings.inside == 0);
-        if is_due && bytes.len().saturating_sub(at) >= rows::LARGE {
-            let passed = rows::pass::<WATCHED>(bytes, at, depth, bracket);
+        let is_due = at >= rows && (bracket == b'[' || strings.inside == 0) && is_large(at);
+        let due = || is_due.then(|| rows::pass::<WATCHED>(bytes, at, depth, bracket));
+        if let Some(passed) = begun.take().or_else(due) {
             rows = passed.at + rows::AGAIN;
             if let Some(open) = passed.open {
                 *ascii &= passed.ascii;

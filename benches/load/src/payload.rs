@@ -28,6 +28,8 @@ pub enum Kind {
     RequestString,
     /// A 64 KiB argument of many small fields.
     RequestFields,
+    /// The same of objects that hold an object before their other fields, and no array.
+    RequestNested,
     /// A 64 KiB result that is one string.
     ResultString,
     /// A 64 KiB result of many small fields.
@@ -48,11 +50,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind with its name and the path it is asked for at.
-    pub const ALL: [(Kind, &'static str, &'static str); 12] = [
+    pub const ALL: [(Kind, &'static str, &'static str); 13] = [
         (Kind::Small, "small", "/mcp"),
         (Kind::Error, "error", "/mcp/error"),
         (Kind::RequestString, "request-string", "/mcp/large"),
         (Kind::RequestFields, "request-fields", "/mcp/large"),
+        (Kind::RequestNested, "request-nested", "/mcp/large"),
         (Kind::ResultString, "result-string", "/mcp/result-string"),
         (Kind::ResultFields, "result-fields", "/mcp/result-fields"),
         (Kind::PlainString, "result-string-plain", "/mcp/result-string-plain"),
@@ -172,6 +175,13 @@ fn request_body(kind: Kind) -> String {
     match kind {
         Kind::RequestString => call("", &format!("\"text\":\"{}\"", long_string(LARGE - 128))),
         Kind::RequestFields => call("", &format!("\"rows\":[{}]", rows(LARGE - 128))),
+        Kind::RequestNested => {
+            let rows = rows(LARGE - 128)
+                .replace("{", "{\"at\":{\"x\":52.22,\"y\":6.89},")
+                .replace("[\"a\",\"b\"]", "2");
+            let end = rows[..LARGE - 128].rfind("},{").map_or(0, |end| end + 1);
+            call("", &format!("\"table\":\"stations\",\"rows\":[{}]", &rows[..end]))
+        }
         Kind::SseBurst | Kind::SseSingle | Kind::Open => {
             call("\"_meta\":{\"progressToken\":\"7c1d\"},", short)
         }
@@ -323,7 +333,7 @@ mod tests {
     fn sizes_are_as_documented() {
         assert_eq!(request_body(Kind::Small).len(), 160);
         assert_eq!(answer_body(Kind::Small).len(), 422);
-        for kind in [Kind::RequestString, Kind::RequestFields] {
+        for kind in [Kind::RequestString, Kind::RequestFields, Kind::RequestNested] {
             assert!(request_body(kind).len().abs_diff(LARGE) < 512, "{kind:?}");
         }
         for kind in [Kind::ResultString, Kind::ResultFields] {

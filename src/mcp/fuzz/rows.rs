@@ -17,7 +17,7 @@ use super::{compare, compare_ends};
 /// When they differ.
 pub fn fuzz_rows(data: &[u8]) {
     let (step, described) = data.split_first().unwrap_or((&0, &[]));
-    let body = call(described);
+    let body = call(step & 128 != 0, described);
     let tree = match serde_json::from_slice::<Value>(&body) {
         Ok(tree) => tree,
         Err(error) => panic!("{error}: {}", body.escape_ascii()),
@@ -32,19 +32,33 @@ pub fn fuzz_rows(data: &[u8]) {
     compare_places(&body, step, |bytes, at, depth, bracket| {
         rows::pass_by::<_, true>(Plain, bytes, at, depth, bracket)
     });
+    compare_objects(&body);
 }
 
 /// A call with what is described before many rows, after them, and beside its arguments.
-fn call(described: &[u8]) -> Vec<u8> {
+///
+/// Where it is `nested` the rows have objects before other members and no arrays, and stand before the rest.
+fn call(nested: bool, described: &[u8]) -> Vec<u8> {
     const ROW: &str = r#"{"row":1,"name":"station","tags":["a","b"],"in":{"k":[{}]}},"#;
+    const NESTED: &str = r#"{"row":{"n":1},"in":{"k":"{","l":{}},"name":"station"},"#;
     let (arguments, rest) = described.split_at(described.len() / 3);
     let (rows, others) = rest.split_at(rest.len() / 2);
-    let mut body = br#"{"id":1,"method":"m","params":{"name":"n","arguments":{"first":["#.to_vec();
-    values(arguments, &mut body);
-    body.extend_from_slice(br#"],"rows":["#);
-    body.extend(ROW.bytes().cycle().take(ROW.len() * 50));
-    body.push(b'1');
-    values(rows, &mut body);
+    let mut body = br#"{"id":1,"method":"m","params":{"name":"n","arguments":{"#.to_vec();
+    if nested {
+        body.extend_from_slice(br#""first":"one","in":{"k": -1.5e3 } , "rows" : ["#);
+        body.extend(NESTED.bytes().cycle().take(NESTED.len() * 50));
+        body.push(b'1');
+        values(rows, &mut body);
+        body.extend_from_slice(br#"],"last":[1"#);
+        values(arguments, &mut body);
+    } else {
+        body.extend_from_slice(br#""first":["#);
+        values(arguments, &mut body);
+        body.extend_from_slice(br#"],"rows":["#);
+        body.extend(ROW.bytes().cycle().take(ROW.len() * 50));
+        body.push(b'1');
+        values(rows, &mut body);
+    }
     body.extend_from_slice(br#"]},"_meta":{"traceparent":"00-1"},"others":["#);
     values(others, &mut body);
     body.extend_from_slice(br#"]},"jsonrpc":"2.0"}"#);
@@ -176,6 +190,24 @@ fn compare_places(text: &[u8], step: usize, pass: impl Fn(&[u8], usize, u32, u8)
                 _ => text[start..passed.at].contains(&b']'),
             };
             assert!(!ended, "{start} {} {}", passed.at, text.escape_ascii());
+        }
+    }
+}
+
+/// Compares what is passed of each object from its beginning on.
+fn compare_objects(text: &[u8]) {
+    let (places, ends) = places(text);
+    for end in ends {
+        let around = places[end].open - 1;
+        let begins = |start: &usize| places[*start].open == around && !places[*start].in_string;
+        let start = (0..end).rev().filter(begins).find(|start| text[*start] == b'{').unwrap_or_default();
+        let Some(passed) = rows::pass_array_in::<true>(text, start, around) else { continue };
+        assert_eq!(passed.ascii, text[start..passed.at].is_ascii());
+        if let Some(found) = passed.open {
+            assert!(passed.at <= end, "{start} {} {end} {}", passed.at, text.escape_ascii());
+            let (in_string, escaped) = (found.strings.inside != 0, found.strings.escapes.carries());
+            let found = At { in_string, escaped, open: found.level.open + around };
+            assert_eq!(found, places[passed.at], "{} {}", passed.at, text.escape_ascii());
         }
     }
 }

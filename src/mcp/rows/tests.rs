@@ -96,3 +96,50 @@ fn no_more_than_the_end_of_a_message_is_read_twice() {
         assert_eq!((passed.at, passed.open.is_some()), (1, told), "{length}");
     }
 }
+
+/// An array is found behind short members, and in objects, but not where it is no member of objects alone.
+#[test]
+fn an_array_is_found_behind_short_members() {
+    let text = |length: usize| format!(r#"{{"a":"{}","k":["#, "x".repeat(length));
+    for (object, found) in [
+        (r#"{"k":["#, true),
+        (r#" {"#, false),
+        ("{ \"k\" :\n[", true),
+        (r#"{"a":1,"b":-1.5e3,"c":true,"d":null,"e":"[","f\"[":"]","k":["#, true),
+        (r#"{"a":{"b":{"k":["#, true),
+        (r#"{"a":{"b":{"c":1}},"k":["#, true),
+        (r#"{"a":{"c":1}},"k":["#, false),
+        (r#"{"a":1},"k":["#, false),
+        (r#"{"a":{},"k":["#, false),
+        (r#"{"a":{"c":1} "k":["#, false),
+        (r#"{"a":x,"k":["#, false),
+        (r#"{"a" "k":["#, false),
+        (r#"["k",["#, false),
+        (&text(GROUP - 13), true),
+        (&text(GROUP - 12), false),
+    ] {
+        let body = object.to_owned() + &" ".repeat(GROUP);
+        let expected = found.then_some(object.len());
+        assert_eq!(array_in(body.as_bytes(), 0), expected, "{object}");
+    }
+    assert_eq!(array_in(br#"{"k":[1]}"#, 0), None, "too little to be worth it");
+}
+
+/// Objects before other members do not stop what begins with an array, whatever its strings hold, and
+/// what follows the array is read as ever.
+#[test]
+fn rows_of_objects_are_passed_as_an_array() {
+    let row = r#"{"in":{"k":"}, ,{ \" \\"},"name":"station"},"#;
+    for (arguments, after) in [("", ""), (r#""first":{"a":1},"#, r#","last":{"b":"x","c":[2]},"d":1"#)] {
+        for length in (LARGE..LARGE + 3 * GROUP).step_by(17).chain([20 * LARGE]) {
+            let rows = row.repeat(length / row.len());
+            let object = format!(r#"{{{arguments}"rows":[{rows}{{}}]{after}}}"#);
+            let body = format!(r#"{{"params":{{"arguments":{object},"name":"n"}},"id":1,"method":"m"}}"#);
+            let start = body.find(&object).unwrap();
+            let passed = pass_array_in::<true>(body.as_bytes(), start, 2).unwrap();
+            assert!(passed.open.is_some() && passed.at < start + object.len(), "{length}");
+            let message = parse(body.as_bytes()).unwrap();
+            assert_eq!(message.arguments, Some(object.as_bytes()));
+        }
+    }
+}
